@@ -1,0 +1,99 @@
+/*
+ * plan.h: the upload planner. Pure: given what is where and the limits, the cheapest correct way to make the
+ * bucket hold the file, as a list of steps that upload.c executes. No I/O, no locks.
+ */
+#ifndef CACHE_PLAN_H
+#define CACHE_PLAN_H
+
+#include "extent.h"
+
+#include "../oss/oss.h"
+
+enum plan_step_kind {
+    STEP_FETCH,      /* bring [offset, +length) of the file into the data file, it is remote (before anything that reads it) */
+    STEP_PUT,        /* PutObject of [0, length) from the data file */
+    STEP_APPEND,     /* AppendObject of [offset, +length) at position `offset` */
+    STEP_INITIATE,   /* InitiateMultipartUpload */
+    STEP_PART,       /* UploadPart `number`: [offset, +length) from the data file */
+    STEP_PART_COPY,  /* UploadPartCopy `number`: [offset, +length) of the file, from base `base` at base_offset */
+    STEP_COMPLETE,   /* CompleteMultipartUpload of all parts above */
+    STEP_COPY_SELF,  /* CopyObject onto itself, metadata REPLACE, tied to the ETag */
+};
+
+/*
+ * Order: a step may begin when every step before it of an earlier phase has ended. Phases: FETCH; PUT, APPEND,
+ * INITIATE; PART and PART_COPY (in parallel among themselves); COMPLETE; COPY_SELF. Steps are listed in this order.
+ */
+struct plan_step {
+    enum plan_step_kind kind;
+    int number; /* part number, 1..10000 */
+    int base;   /* of PART_COPY */
+    uint64_t offset, length;
+    uint64_t base_offset;
+};
+
+struct plan {
+    struct plan_step *steps;
+    size_t n; /* 0: nothing to do */
+};
+
+struct plan_base {
+    int id; /* the number in the extent map */
+    uint64_t size;
+    bool appendable;
+    bool copyable; /* may be the source of UploadPartCopy and CopyObject */
+    bool own_key;  /* it is the object under the file's own key now */
+};
+
+struct plan_limits {
+    uint64_t multipart_threshold; /* bytes; a file larger than this goes by multipart; at most 5 GB */
+    uint64_t part_size;           /* preferred, bytes; at least 100 KB is used whatever is given */
+    uint64_t part_min, part_max;  /* OSS_PART_MIN, OSS_PART_MAX; scaled down by tests only */
+    unsigned parts_max;           /* OSS_PARTS_MAX */
+    uint64_t copy_max;            /* of one UploadPartCopy: OSS_COPY_MAX */
+    uint64_t append_max;          /* of an appendable object: OSS_PUT_MAX */
+    uint64_t object_max;          /* OSS_OBJECT_MAX */
+};
+/* The service's limits with 10 MB threshold and part size. */
+extern const struct plan_limits plan_limits_default;
+
+struct plan_input {
+    const struct extent_map *map;
+    const struct plan_base *bases;
+    size_t n_bases;
+    bool exists;         /* an object stands under the file's own key (one of the bases, or an emptied one) */
+    bool attrs_changed;  /* mode, owner, times or user metadata differ from the object's */
+    bool only_appends;   /* every write since the base came through an O_APPEND descriptor */
+    uint64_t flushed;    /* bytes that flushes since open have sent already (the fsync-happy writer) */
+    struct plan_limits limits;
+};
+
+/*
+ * Fills `out` (release with plan_free). 0; -EFBIG the file is over object_max, or no legal part size reaches it;
+ * -ENOMEM. The rules are those of the design's table: nothing; COPY_SELF; APPEND; PUT; multipart with clean ranges
+ * copied. A range of a base that is not `copyable` is fetched and sent.
+ */
+int plan_make(const struct plan_input *in, struct plan *out);
+void plan_free(struct plan *plan);
+
+/*
+ * Part size for data of known size: doubles `preferred` (0: 10 MB) while size > preferred x parts_max or
+ * preferred < part_min; clamped to part_max. size < preferred: size. As the vendor's determine_part_size does
+ * (fact sheet section 9.1), and clamped where that leaves the legal range. 0 for size 0.
+ */
+uint64_t plan_part_size(uint64_t size, uint64_t preferred, const struct plan_limits *limits);
+
+/*
+ * The growing schedule for a file whose size is unknown while it is written: offset and size of part `number`
+ * (1..parts_max): min(part_size x 2^floor((number - 1) / 400), cache_size / 8, part_max), at least part_min.
+ */
+void plan_stream_part(int number, const struct plan_limits *limits, uint64_t cache_size, uint64_t *offset,
+                      uint64_t *size);
+
+/* The first byte that the schedule cannot reach: a write at or beyond it is EFBIG. */
+uint64_t plan_stream_reach(const struct plan_limits *limits, uint64_t cache_size);
+
+/* One line for each step, for the log and the tests. */
+void plan_describe(const struct plan *plan, char *out, size_t size);
+
+#endif
