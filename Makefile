@@ -1,0 +1,230 @@
+# ossmount: build, try, check, install.
+#
+#   make                 build/ossmount (the program) and build/ossd (a local OSS server)
+#   make demo            mounts a bucket of the local server and copies real trees into it
+#   make check           everything that must hold, at most 20 minutes; make check-long: the same with more of it
+#   make deps            installs what is missing (Debian and Ubuntu, as root), or says what to install
+#   make install         PREFIX=/usr/local DESTDIR=
+#
+# For work on the program:
+#   make FLAVOUR=asan    one build directory for each flavour: plain (build), asan, tsan, clang, fuzz (build-FLAVOUR)
+#   make unit            all unit tests; make unit/test_plan: one of them
+#   make e2e             the tests at a real mount; make e2e ARGS='-k rename -x'
+#   make lint format fuzz bench
+#   make CC=gcc-13 CFLAGS='-O3 -march=native' WERROR=-Werror
+
+VERSION := 0.1.0
+FLAVOUR ?= plain
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CFLAGS  ?= -O2 -g
+LDFLAGS ?=
+ARGS    ?=
+
+FUZZ_SECONDS ?= 10
+
+# ------------------------------------------------------------------------------------------------- packages
+# The one list of what is needed; NAME:COMMAND is satisfied by the command, whoever installed it.
+
+DEPS_demo  := gcc libc6-dev make pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev libssl-dev libxml2-dev \
+              libmicrohttpd-dev ca-certificates curl:curl python3:python3 rsync:rsync
+DEPS_check := $(DEPS_demo) git:git clang clang-tidy clang-format llvm libcmocka-dev python3-pytest \
+              python3-pytest-timeout python3-pytest-xdist npm:npm openssl:openssl procps sqlite3:sqlite3 vim-tiny:vi \
+              binutils:ar attr:setfattr acl:setfacl util-linux:flock strace:strace fio:fio
+
+DEPS_FEDORA := gcc make pkgconf fuse3-devel fuse3 libcurl-devel openssl-devel libxml2-devel libmicrohttpd-devel \
+               curl python3 rsync; to check: git clang clang-tools-extra libcmocka-devel python3-pytest \
+               python3-pytest-timeout python3-pytest-xdist nodejs-npm sqlite vim attr acl strace fio libasan libtsan libubsan
+DEPS_ARCH   := base-devel fuse3 curl openssl libxml2 libmicrohttpd python rsync; to check: git clang cmocka \
+               python-pytest python-pytest-timeout python-pytest-xdist npm sqlite vim attr acl strace fio
+DEPS_ALPINE := build-base linux-headers pkgconf fuse3-dev fuse3 curl-dev openssl-dev libxml2-dev libmicrohttpd-dev \
+               curl python3 rsync; to check: git bash clang clang-extra-tools cmocka-dev py3-pytest \
+               py3-pytest-timeout py3-pytest-xdist npm sqlite vim attr acl strace fio
+
+# What to install for: demo or check.
+FOR ?= check
+
+# -------------------------------------------------------------------------------------------------- flavours
+
+B := $(if $(filter plain,$(FLAVOUR)),build,build-$(FLAVOUR))
+
+ifeq ($(FLAVOUR),plain)
+FLAVOUR_CFLAGS  := $(CFLAGS) -fstack-protector-strong $(if $(filter -O%,$(CFLAGS)),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+FLAVOUR_LDFLAGS := -Wl,-z,relro,-z,now
+else ifeq ($(FLAVOUR),clang)
+CC := clang
+FLAVOUR_CFLAGS := -O2 -g
+WERROR := -Werror
+else ifeq ($(FLAVOUR),asan)
+FLAVOUR_CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+                  -Wno-maybe-uninitialized
+WERROR := -Werror
+else ifeq ($(FLAVOUR),tsan)
+FLAVOUR_CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -Wno-maybe-uninitialized
+WERROR := -Werror
+else ifeq ($(FLAVOUR),fuzz)
+CC := clang
+FLAVOUR_CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+                  -fno-sanitize-recover=undefined
+else
+$(error FLAVOUR is one of plain, clang, asan, tsan, fuzz)
+endif
+
+# "cc" is make's built-in default: the sanitizers and warnings are tried with gcc.
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+AR ?= ar
+
+# Not while only the packages are looked for: pkg-config may be one of the missing.
+pkg_cflags = $(shell pkg-config --cflags $(1) 2>/dev/null)
+pkg_libs   = $(shell pkg-config --libs $(1) 2>/dev/null)
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+BASE     := -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 -pthread $(WARNINGS)
+
+ifneq ($(filter-out deps clean lint format help,$(or $(MAKECMDGOALS),all)),)
+PKG_CFLAGS := $(call pkg_cflags,fuse3 libcurl libxml-2.0 openssl)
+LIBS_OSS   := $(call pkg_libs,libcurl libxml-2.0 libcrypto)
+LIBS_FUSE  := $(call pkg_libs,fuse3)
+LIBS_OSSD  := $(call pkg_libs,libmicrohttpd libxml-2.0 libcrypto)
+LIBS_UNIT  := $(call pkg_libs,cmocka)
+endif
+
+COMPILE = $(CC) $(BASE) $(WERROR) $(CPPFLAGS) $(PKG_CFLAGS) $(FLAVOUR_CFLAGS) -MMD -MP -c -o $@ $<
+LINK    = $(CC) -pthread $(FLAVOUR_CFLAGS) $(FLAVOUR_LDFLAGS) $(LDFLAGS) -o $@
+
+# --------------------------------------------------------------------------------------------------- sources
+
+objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
+
+OSS_SRC   := $(sort $(wildcard oss/*.c))
+CACHE_SRC := $(sort $(wildcard cache/*.c))
+FS_SRC    := $(sort $(filter-out fs/main.c,$(wildcard fs/*.c)))
+OSSD_SRC  := $(sort $(wildcard tests/ossd/*.c))
+UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_HELP := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c)))
+FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+UNIT_BIN  := $(UNIT_SRC:tests/unit/%.c=$(B)/unit/%)
+FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzz/%)
+
+# Archives, in the order in which they may use each other.
+LIBS_OURS := $(if $(FS_SRC),$(B)/libfs.a) $(if $(CACHE_SRC),$(B)/libcache.a) $(if $(OSS_SRC),$(B)/liboss.a)
+
+.PHONY: all ossmount ossd demo check check-long install uninstall clean deps bench unit e2e lint fuzz format \
+        unit-programs fuzz-programs help FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(B)/ossmount $(B)/ossd
+ossmount: $(B)/ossmount
+ossd: $(B)/ossd
+
+$(B)/obj/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(COMPILE)
+
+$(B)/obj/fs/main.o $(B)/obj/fs/options.o: CPPFLAGS += -DOSSMOUNT_VERSION='"$(VERSION)"'
+
+# Objects are made again when the compiler or its flags have changed.
+FLAGS_NOW := $(CC) $(WERROR) $(FLAVOUR_CFLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(VERSION)
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' >$@
+
+archive = @rm -f $@; $(AR) rcs $@ $(filter %.o,$^)
+$(B)/liboss.a: $(call objects,$(OSS_SRC))
+	$(archive)
+$(B)/libcache.a: $(call objects,$(CACHE_SRC))
+	$(archive)
+$(B)/libfs.a: $(call objects,$(FS_SRC))
+	$(archive)
+$(B)/libunit.a: $(call objects,$(UNIT_HELP))
+	$(archive)
+
+$(B)/ossmount: $(B)/obj/fs/main.o $(LIBS_OURS)
+	$(LINK) $^ $(LIBS_FUSE) $(LIBS_OSS)
+
+$(B)/ossd: $(call objects,$(OSSD_SRC))
+	$(LINK) $^ $(LIBS_OSSD)
+
+# A unit test takes from the archives what it uses: a test of oss/ builds also while cache/ does not.
+module = $(patsubst test_%,%,$(notdir $(1)))
+unit_libs = $(if $(wildcard oss/$(call module,$(1)).c),$(B)/liboss.a,\
+            $(if $(wildcard cache/$(call module,$(1)).c),$(filter %/libcache.a %/liboss.a,$(LIBS_OURS)),$(LIBS_OURS)))
+.SECONDEXPANSION:
+$(B)/unit/%: $(B)/obj/tests/unit/%.o $(if $(UNIT_HELP),$(B)/libunit.a) $$(call unit_libs,%)
+	@mkdir -p $(@D)
+	$(LINK) $^ $(LIBS_UNIT) $(LIBS_FUSE) $(LIBS_OSS)
+
+$(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(LIBS_OURS)
+	@mkdir -p $(@D)
+	$(LINK) -fsanitize=fuzzer $^ $(LIBS_FUSE) $(LIBS_OSS)
+
+-include $(wildcard $(B)/obj/*/*.d $(B)/obj/tests/*/*.d)
+
+# ----------------------------------------------------------------------------------------------------- tests
+
+unit-programs: $(UNIT_BIN)
+fuzz-programs: $(FUZZ_BIN)
+
+unit: $(UNIT_BIN)
+	@tests/lint/run_unit.sh $(B)/unit $(UNIT_BIN)
+
+unit/%: $(B)/unit/% FORCE
+	@tests/lint/run_unit.sh $(B)/unit $(B)/$@
+
+e2e: all
+	OSSMOUNT_BUILD=$(CURDIR)/$(B) tests/lint/run_e2e.sh $(ARGS)
+
+lint:
+	@tests/lint/lint.sh
+
+# The recursion is for the flavour: a fuzz program needs objects of its own.
+fuzz:
+	@$(MAKE) --no-print-directory FLAVOUR=fuzz fuzz-programs
+	@tests/lint/run_fuzz.sh build-fuzz/fuzz $(FUZZ_SECONDS)
+
+format:
+	clang-format -i $(wildcard oss/*.[ch] cache/*.[ch] fs/*.[ch] tests/*/*.[ch])
+
+bench: all
+	@if [ -x tests/bench/run ]; then OSSMOUNT_BUILD=$(CURDIR)/$(B) tests/bench/run $(ARGS); \
+	else echo "make bench: tests/bench/run is not there: nothing to measure with" >&2; exit 1; fi
+
+check:
+	@tests/lint/check.sh
+
+check-long:
+	@tests/lint/check.sh --long
+
+demo:
+	@$(MAKE) --no-print-directory deps FOR=demo
+	@$(MAKE) --no-print-directory all
+	@tests/demo.sh
+
+# ------------------------------------------------------------------------------------------------------ rest
+
+deps:
+	@FEDORA='$(DEPS_FEDORA)' ARCH='$(DEPS_ARCH)' ALPINE='$(DEPS_ALPINE)' tests/lint/deps.sh $(DEPS_$(FOR))
+
+# mount(8) finds `mount -t fuse.ossmount` through mount.fuse and the name ossmount in the PATH of root; the link
+# serves `mount -t ossmount` and systems without mount.fuse.
+SBINDIR ?= /sbin
+install: $(B)/ossmount
+	install -D -m 755 $(B)/ossmount $(DESTDIR)$(PREFIX)/bin/ossmount
+	install -d $(DESTDIR)$(SBINDIR)
+	ln -sfn $(PREFIX)/bin/ossmount $(DESTDIR)$(SBINDIR)/mount.ossmount
+	ln -sfn $(PREFIX)/bin/ossmount $(DESTDIR)$(SBINDIR)/mount.fuse.ossmount
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/ossmount
+	rm -f $(DESTDIR)$(SBINDIR)/mount.ossmount $(DESTDIR)$(SBINDIR)/mount.fuse.ossmount
+
+clean:
+	rm -rf build build-asan build-tsan build-clang build-fuzz
+
+help:
+	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
+
+FORCE:

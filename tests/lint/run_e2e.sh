@@ -1,0 +1,10 @@
+#!/bin/bash
+# run_e2e.sh [ARGUMENTS OF PYTEST]: the tests at a real mount, with the programs in $OSSMOUNT_BUILD.
+set -u
+export OSSMOUNT_BUILD=${OSSMOUNT_BUILD:-$PWD/build}
+if [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then
+    echo "e2e: /dev/fuse is not there or not permitted: these tests need a real mount (run as root, load fuse)" >&2
+    exit 1
+fi
+exec timeout -k 30 "${E2E_SECONDS:-900}" /usr/bin/python3 -m pytest -p no:cacheprovider -q \
+    -n "${E2E_JOBS:-2}" --timeout="${E2E_TIMEOUT:-120}" tests/e2e "$@"
