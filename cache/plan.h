@@ -10,14 +10,15 @@
 #include "../oss/oss.h"
 
 enum plan_step_kind {
-    STEP_FETCH,      /* bring [offset, +length) of the file into the data file, it is remote (before anything that reads it) */
-    STEP_PUT,        /* PutObject of [0, length) from the data file */
-    STEP_APPEND,     /* AppendObject of [offset, +length) at position `offset` */
-    STEP_INITIATE,   /* InitiateMultipartUpload */
-    STEP_PART,       /* UploadPart `number`: [offset, +length) from the data file */
-    STEP_PART_COPY,  /* UploadPartCopy `number`: [offset, +length) of the file, from base `base` at base_offset */
-    STEP_COMPLETE,   /* CompleteMultipartUpload of all parts above */
-    STEP_COPY_SELF,  /* CopyObject onto itself, metadata REPLACE, tied to the ETag */
+    STEP_FETCH,     /* one GET: the remote bytes of [offset, +length) come into the data file, from base `base` at
+                       base_offset. It may pass over local bytes between them: these are never overwritten. */
+    STEP_PUT,       /* PutObject of [0, length) from the data file */
+    STEP_APPEND,    /* AppendObject of [offset, +length) at position `offset` */
+    STEP_INITIATE,  /* InitiateMultipartUpload */
+    STEP_PART,      /* UploadPart `number`: [offset, +length) from the data file */
+    STEP_PART_COPY, /* UploadPartCopy `number`: [offset, +length) of the file, from base `base` at base_offset */
+    STEP_COMPLETE,  /* CompleteMultipartUpload of all parts above */
+    STEP_COPY_SELF, /* CopyObject onto itself, metadata REPLACE, tied to the ETag */
 };
 
 /*
@@ -27,7 +28,7 @@ enum plan_step_kind {
 struct plan_step {
     enum plan_step_kind kind;
     int number; /* part number, 1..10000 */
-    int base;   /* of PART_COPY */
+    int base;   /* of FETCH, PART_COPY and COPY_SELF */
     uint64_t offset, length;
     uint64_t base_offset;
 };
@@ -50,28 +51,44 @@ struct plan_limits {
     uint64_t part_size;           /* preferred, bytes; at least 100 KB is used whatever is given */
     uint64_t part_min, part_max;  /* OSS_PART_MIN, OSS_PART_MAX; scaled down by tests only */
     unsigned parts_max;           /* OSS_PARTS_MAX */
-    uint64_t copy_max;            /* of one UploadPartCopy: OSS_COPY_MAX */
+    uint64_t copy_max;            /* of one UploadPartCopy: OSS_COPY_MAX; up to part_max where parts_max demands it */
+    uint64_t copy_self_max;       /* of COPY_SELF; 0: none, as the newer texts of the API say. An object over it is
+                                     copied in parts: plan again with it when the service refused (EFBIG) */
     uint64_t append_max;          /* of an appendable object: OSS_PUT_MAX */
     uint64_t object_max;          /* OSS_OBJECT_MAX */
 };
-/* The service's limits with 10 MB threshold and part size. */
+/* The service's limits with 10 MB threshold and part size. part_max and copy_max are at least twice part_min. */
 extern const struct plan_limits plan_limits_default;
 
 struct plan_input {
     const struct extent_map *map;
     const struct plan_base *bases;
     size_t n_bases;
-    bool exists;         /* an object stands under the file's own key (one of the bases, or an emptied one) */
-    bool attrs_changed;  /* mode, owner, times or user metadata differ from the object's */
-    bool only_appends;   /* every write since the base came through an O_APPEND descriptor */
-    uint64_t flushed;    /* bytes that flushes since open have sent already (the fsync-happy writer) */
+    bool exists;        /* an object stands under the file's own key. When no base says own_key, its bytes are not
+                           the file's: whatever the map says, the file must be sent */
+    bool attrs_changed; /* mode, owner, times or user metadata differ from the object's */
+    bool only_appends;  /* every write since the base came through an O_APPEND descriptor */
+    uint64_t flushed;   /* bytes that flushes since open have sent already (the fsync-happy writer) */
     struct plan_limits limits;
 };
 
 /*
- * Fills `out` (release with plan_free). 0; -EFBIG the file is over object_max, or no legal part size reaches it;
- * -ENOMEM. The rules are those of the design's table: nothing; COPY_SELF; APPEND; PUT; multipart with clean ranges
- * copied. A range of a base that is not `copyable` is fetched and sent.
+ * Fills `out` (release with plan_free; empty after an error). 0; -EFBIG the file is over object_max, or no legal part
+ * size reaches it; -EINVAL limits that contradict each other; -ENOMEM. The first rule that fits:
+ *
+ *      the object has the file's bytes, attributes too     nothing
+ *      the object has the file's bytes                     COPY_SELF; as below where the base is not copyable
+ *      only_appends, base appendable or no object,         APPEND of the bytes beyond the base's size, and COPY_SELF
+ *      total <= append_max, size > 0                       when an old object's attributes changed
+ *      size <= multipart_threshold                         FETCH what is remote, PUT; but the next rule once flushes
+ *                                                          have sent over 4 x size, if a range can be copied
+ *      else                                                FETCH, INITIATE, PART and PART_COPY, COMPLETE
+ *
+ * In the last: clean or remote ranges of a copyable base of at least part_min (the last: of any length) are copied,
+ * all else is sent, in parts of plan_part_size() of the file. What is to be sent and shorter than part_min takes in
+ * its neighbours' bytes, those that cost the least fetching. When this would pass parts_max, parts grow to part_max,
+ * then copies do, then ever longer clean ranges are fetched and sent.
+ * The bytes of the file must not change between the planning and the steps, or the steps must read a snapshot.
  */
 int plan_make(const struct plan_input *in, struct plan *out);
 void plan_free(struct plan *plan);
