@@ -550,7 +550,7 @@ static int add_whole(struct builder *b, const struct plan_input *in, bool by_cop
     struct cut cut;
     int r;
 
-    if (small && !by_copy && in->flushed / THRIFTY_FACTOR <= size)
+    if (small && !by_copy && in->flushed <= THRIFTY_FACTOR * size)
         return add_put(b, in);
     r = cut_runs(in, &runs, &cut);
     if (r == 0)
