@@ -50,7 +50,7 @@ enum error_retry error_retry_class(int status, const char *code);
  */
 bool error_wants_fresh_connection(int status, const char *code);
 
-/* "EACCES" for EACCES or -EACCES; "errno N" never: unknown numbers give "E?". */
+/* "EACCES" for EACCES and -EACCES; "E?" for a number that has no name here. */
 const char *error_name(int err);
 
 #endif
