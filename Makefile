@@ -28,7 +28,7 @@ FUZZ_SECONDS ?= 10
 
 DEPS_demo  := gcc libc6-dev make pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev libssl-dev libxml2-dev \
               libmicrohttpd-dev ca-certificates curl:curl python3:python3 rsync:rsync
-DEPS_check := $(DEPS_demo) git:git clang clang-tidy clang-format llvm libcmocka-dev python3-pytest \
+DEPS_check := $(DEPS_demo) git:git clang libclang-rt-dev clang-tidy clang-format llvm libcmocka-dev python3-pytest \
               python3-pytest-timeout python3-pytest-xdist npm:npm openssl:openssl procps sqlite3:sqlite3 vim-tiny:vi \
               binutils:ar attr:setfattr acl:setfacl util-linux:flock strace:strace fio:fio
 
@@ -85,7 +85,7 @@ BASE     := -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314
 
 ifneq ($(filter-out deps clean lint format help,$(or $(MAKECMDGOALS),all)),)
 PKG_CFLAGS := $(call pkg_cflags,fuse3 libcurl libxml-2.0 openssl)
-LIBS_OSS   := $(call pkg_libs,libcurl libxml-2.0 libcrypto)
+LIBS_OSS   := $(call pkg_libs,libcurl libxml-2.0 libssl libcrypto)
 LIBS_FUSE  := $(call pkg_libs,fuse3)
 LIBS_OSSD  := $(call pkg_libs,libmicrohttpd libxml-2.0 libcrypto)
 LIBS_UNIT  := $(call pkg_libs,cmocka)
