@@ -5,7 +5,7 @@
  *      absorb  copy runs too short to be a part become send runs
  *      widen   send runs too short to be a part take bytes of their neighbours, or a neighbour whole
  *      fit     part and copy sizes are chosen so that the parts are few enough; where they cannot be, absorb and
- *              widen again with a higher bar: each absorbed run saves parts and costs its bytes
+ *              widen again with a higher bar: each absorbed run saves parts and costs its bytes (last: align)
  *      emit    fetches, then the parts of each run
  *
  * Only the shape matters for legality, only the bytes for the cost; so all this needs the map for one walk, and
@@ -142,6 +142,24 @@ static bool run_extend(struct run *run, const struct run *next)
     return true;
 }
 
+/* Adds what comes behind the last run, to it where it goes on with it. */
+static int add_run(struct runs *runs, const struct run *run)
+{
+    if (runs->n > 0 && run_extend(&runs->v[runs->n - 1], run))
+        return 0;
+    if (runs->n == runs->size) {
+        size_t size = runs->size ? 2 * runs->size : 16;
+        struct run *v = realloc(runs->v, size * sizeof(*v));
+
+        if (!v)
+            return -ENOMEM;
+        runs->v = v;
+        runs->size = size;
+    }
+    runs->v[runs->n++] = *run;
+    return 0;
+}
+
 static const struct plan_base *find_base(const struct plan_input *in, int id)
 {
     for (size_t i = 0; i < in->n_bases; i++)
@@ -157,25 +175,17 @@ static int collect_runs(const struct plan_input *in, struct runs *runs)
 
     for (uint64_t at = 0; extent_map_find(in->map, at, &e); at = e.end) {
         const struct plan_base *base = e.base == EXTENT_NEW ? NULL : find_base(in, e.base);
-        struct run run = {.start = e.start, .end = e.end, .base = EXTENT_NEW};
+        struct run run = {.start = e.start, .end = e.end};
+        int r;
 
         if (base && base->copyable) {
             run.copy = true;
             run.base = e.base;
             run.base_offset = e.base_offset;
         }
-        if (runs->n > 0 && run_extend(&runs->v[runs->n - 1], &run))
-            continue;
-        if (runs->n == runs->size) {
-            size_t size = runs->size ? 2 * runs->size : 16;
-            struct run *v = realloc(runs->v, size * sizeof(*v));
-
-            if (!v)
-                return -ENOMEM;
-            runs->v = v;
-            runs->size = size;
-        }
-        runs->v[runs->n++] = run;
+        r = add_run(runs, &run);
+        if (r < 0)
+            return r;
     }
     return 0;
 }
@@ -376,28 +386,63 @@ static bool fit_cut(const struct plan_limits *limits, const struct runs *runs, s
     }
 }
 
+/*
+ * The last resort near the largest object: all borders move to a grid of part_max, which is always few enough parts.
+ * A copy run keeps the cells that lie wholly in it.
+ */
+static int align_runs(const struct plan_limits *limits, struct runs *runs)
+{
+    const uint64_t cell = limits->part_max;
+    struct runs aligned = {0};
+    int r = 0;
+
+    for (size_t i = 0; i < runs->n && r == 0; i++) {
+        const struct run *run = &runs->v[i];
+        uint64_t start = divide_up(run->start, cell) * cell;
+        uint64_t end = i + 1 == runs->n ? run->end : run->end / cell * cell;
+        struct run copy = {.start = start, .end = end, .copy = true, .base = run->base};
+
+        if (!run->copy || start >= end) {
+            r = add_run(&aligned, &(struct run){.start = run->start, .end = run->end});
+            continue;
+        }
+        copy.base_offset = run->base_offset + (start - run->start);
+        if (run->start < start)
+            r = add_run(&aligned, &(struct run){.start = run->start, .end = start});
+        if (r == 0)
+            r = add_run(&aligned, &copy);
+        if (r == 0 && end < run->end)
+            r = add_run(&aligned, &(struct run){.start = end, .end = run->end});
+    }
+    free(runs->v);
+    *runs = aligned;
+    return r;
+}
+
 /* The runs and sizes of the cheapest legal multipart upload; -EFBIG when there is none. */
 static int cut_runs(const struct plan_input *in, struct runs *runs, struct cut *cut)
 {
     const struct plan_limits *limits = &in->limits;
     uint64_t size = extent_map_size(in->map);
-    uint64_t bar = limits->part_min;
     int r;
 
+    if (divide_up(size, limits->part_max) > limits->parts_max)
+        return -EFBIG;
     r = collect_runs(in, runs);
     if (r < 0)
         return r;
     cut->part_size = most(plan_part_size(size, limits->part_size, limits), limits->part_min);
     cut->copy_size = least(limits->copy_max, limits->part_max);
-    for (;;) {
+    for (uint64_t bar = limits->part_min; bar <= limits->part_max; bar += bar / 16 + 1) {
         absorb_runs(in, runs, bar);
         widen_runs(in, runs);
         if (fit_cut(limits, runs, cut))
             return 0;
-        if (bar > size)
-            return -EFBIG;
-        bar += bar / 4 + 1;
     }
+    r = align_runs(limits, runs);
+    if (r == 0)
+        fit_cut(limits, runs, cut);
+    return r;
 }
 
 /* --------------------------------------------------------------------------------------------------- emit */
@@ -685,4 +730,36 @@ void plan_describe(const struct plan *plan, char *out, size_t size)
             describe_add(out, size, &used, " from %d@%llu", step->base, (unsigned long long)step->base_offset);
         describe_add(out, size, &used, "\n");
     }
+}
+
+int plan_copy(uint64_t size, int base, const struct plan_limits *limits, struct plan *out)
+{
+    struct builder b = {0};
+    uint64_t piece = limits->copy_max;
+    int r;
+
+    if (size > limits->object_max)
+        return -EFBIG;
+    if (size <= limits->copy_max) {
+        r = add_simple(&b, STEP_COPY_SELF, 0, size);
+    } else {
+        while (divide_up(size, piece) > limits->parts_max)
+            piece = least(2 * piece, limits->part_max);
+        r = add_simple(&b, STEP_INITIATE, 0, 0);
+        for (uint64_t at = 0; !r && at < size; at += piece)
+            r = add_step(&b, &(struct plan_step){.kind = STEP_PART_COPY,
+                                                 .number = ++b.number,
+                                                 .base = base,
+                                                 .offset = at,
+                                                 .length = least(piece, size - at),
+                                                 .base_offset = at});
+        if (!r)
+            r = add_simple(&b, STEP_COMPLETE, 0, 0);
+    }
+    if (r) {
+        free(b.steps);
+        return r;
+    }
+    *out = (struct plan){.steps = b.steps, .n = b.n};
+    return 0;
 }
