@@ -43,7 +43,7 @@ int error_from_reply(struct oss_error *err, int status, const struct kvlist *hea
 /* The negative errno for a reply; `code` may be "". Never 0: an unknown status or code is -EIO. */
 int error_errno(int status, const char *code);
 
-/* What a repeat can do (fact sheet 14.2). Status 0, no answer came: ERROR_RETRY_YES. */
+/* What a repeat can do. Status 0, no answer came: ERROR_RETRY_YES. */
 enum error_retry error_retry_class(int status, const char *code);
 
 /* The connection that carried this reply should not be used again (RequestTimeout, IncompleteBody, BadRequest, 5xx).

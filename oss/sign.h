@@ -1,6 +1,6 @@
 /*
- * Request signatures V4 (OSS4-HMAC-SHA256) and V1 (HMAC-SHA1), as header and as presigned URL. Fact sheet sections
- * 5 and 6. Pure except for a cache of the day's V4 signing key; all thread-safe.
+ * Request signatures V4 (OSS4-HMAC-SHA256) and V1 (HMAC-SHA1), as header and as presigned URL. All pure and
+ * thread-safe.
  *
  * The caller puts all headers it will send into a kvlist and signs last; the signer adds its own. For a repeat the
  * same list may be signed again: what the signer added is replaced.

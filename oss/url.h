@@ -1,5 +1,5 @@
 /*
- * URLs of the service: escaping, endpoint text, region, and how a bucket is addressed (fact sheet section 1).
+ * URLs of the service: escaping, endpoint text, region, and how a bucket is addressed.
  *
  * All pure and thread-safe. Functions that add to a buffer return 0 or its sticky error.
  */
