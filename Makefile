@@ -81,7 +81,7 @@ pkg_cflags = $(shell pkg-config --cflags $(1) 2>/dev/null)
 pkg_libs   = $(shell pkg-config --libs $(1) 2>/dev/null)
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
-BASE     := -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 -pthread $(WARNINGS)
+BASE     := -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -pthread $(WARNINGS)
 
 ifneq ($(filter-out deps clean lint format help,$(or $(MAKECMDGOALS),all)),)
 PKG_CFLAGS := $(call pkg_cflags,fuse3 libcurl libxml-2.0 openssl)

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -140,21 +139,8 @@ static const struct {
 struct parse {
     struct options *o;
     bool helper; /* called by mount(8) as mount.SOMETHING */
-    char *message;
-    size_t size;
+    struct message *message;
 };
-
-static int wrong(const struct parse *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static int wrong(const struct parse *p, const char *format, ...)
-{
-    va_list ap;
-
-    va_start(ap, format);
-    vsnprintf(p->message, p->size, format, ap);
-    va_end(ap);
-    return -EINVAL;
-}
 
 const struct option_spec *options_table(size_t *n)
 {
@@ -232,11 +218,15 @@ static int unknown_name(const struct parse *p, const char *name)
 
     /* A name with odd characters may be half of a secret that was split at a comma. */
     if (!*name || strlen(name) > 40 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(name))
-        return wrong(p, "an option of -o has no name that is known (ossmount --help lists them; a value cannot hold "
-                        "a comma)");
+        return message_set(
+            p->message, -EINVAL,
+            "an option of -o has no name that is known (ossmount --help lists them; a value cannot hold "
+            "a comma)");
     if (near)
-        return wrong(p, "unknown option \"%s\": did you mean \"%s\"? (ossmount --help lists them all)", name, near);
-    return wrong(p, "unknown option \"%s\" (ossmount --help lists them all)", name);
+        return message_set(p->message, -EINVAL,
+                           "unknown option \"%s\": did you mean \"%s\"? (ossmount --help lists them all)", name,
+                           near);
+    return message_set(p->message, -EINVAL, "unknown option \"%s\" (ossmount --help lists them all)", name);
 }
 
 /* ------------------------------------------------------------------------------------------------ values */
@@ -283,7 +273,8 @@ static int set_flag(const struct parse *p, const struct option_spec *spec, bool 
             return 0;
         }
     }
-    return wrong(p, "%s=%.40s: give %s, %s=yes or %s=no", spec->name, value, spec->name, spec->name, spec->name);
+    return message_set(p->message, -EINVAL, "%s=%.40s: give %s, %s=yes or %s=no", spec->name, value, spec->name,
+                       spec->name, spec->name);
 }
 
 static int set_number(const struct parse *p, const struct option_spec *spec, int64_t *field, const char *value)
@@ -299,8 +290,8 @@ static int set_number(const struct parse *p, const struct option_spec *spec, int
     if (!*value || strspn(value, digits) != strlen(value) || errno || number < spec->min || number > spec->max) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        return wrong(p, format, spec->name, value, (long long)spec->min, (long long)spec->max,
-                     *spec->unit ? ", in " : "", spec->unit);
+        return message_set(p->message, -EINVAL, format, spec->name, value, (long long)spec->min, (long long)spec->max,
+                           *spec->unit ? ", in " : "", spec->unit);
 #pragma GCC diagnostic pop
     }
     *field = number * spec->scale;
@@ -315,7 +306,8 @@ static int set_level(const struct parse *p, const struct option_spec *spec, int6
             return 0;
         }
     }
-    return wrong(p, "%s=%.40s: give critical, error, warning, info or debug", spec->name, value);
+    return message_set(p->message, -EINVAL, "%s=%.40s: give critical, error, warning, info or debug", spec->name,
+                       value);
 }
 
 /* Sets the field of one option; `value` is NULL when there was no '='. */
@@ -324,7 +316,7 @@ static int set_option(const struct parse *p, const struct option_spec *spec, con
     void *field = (char *)p->o + spec->offset;
 
     if (spec->type != OPTION_FLAG && (!value || !*value))
-        return wrong(p, "%s needs a value: %s=%s", spec->name, spec->name, spec->argument);
+        return message_set(p->message, -EINVAL, "%s needs a value: %s=%s", spec->name, spec->name, spec->argument);
     switch (spec->type) {
     case OPTION_TEXT:
         return set_text(field, value);
@@ -405,10 +397,11 @@ static int one_option(const struct parse *p, char *text)
     if (r <= 0)
         return r;
     if (is_secret(text))
-        return wrong(p,
-                     "%s: an access key is not taken from the command line, where every process can read it: use "
-                     "passwd_file=FILE, or OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET in the environment",
-                     text);
+        return message_set(
+            p->message, -EINVAL,
+            "%s: an access key is not taken from the command line, where every process can read it: use "
+            "passwd_file=FILE, or OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET in the environment",
+            text);
     return unknown_name(p, text);
 }
 
@@ -432,7 +425,7 @@ static int set_prefix(const struct parse *p, const char *text)
     char *out;
 
     if (n + 1 > OSS_KEY_MAX)
-        return wrong(p, "the prefix behind ':' is longer than %d bytes", OSS_KEY_MAX - 1);
+        return message_set(p->message, -EINVAL, "the prefix behind ':' is longer than %d bytes", OSS_KEY_MAX - 1);
     out = malloc(n + 2);
     if (!out)
         return -ENOMEM;
@@ -441,7 +434,7 @@ static int set_prefix(const struct parse *p, const char *text)
 
         if ((part == 1 && text[0] == '.') || (part == 2 && text[0] == '.' && text[1] == '.')) {
             free(out);
-            return wrong(p, "the prefix behind ':' may not hold \".\" or \"..\"");
+            return message_set(p->message, -EINVAL, "the prefix behind ':' may not hold \".\" or \"..\"");
         }
         if (part > 0) {
             memcpy(out + at, text, part);
@@ -462,8 +455,9 @@ static int set_source(const struct parse *p, const char *text)
     int r;
 
     if (strchr(text, '/') && (!colon || strchr(text, '/') < colon))
-        return wrong(p, "\"%.80s\" is no bucket: give BUCKET or BUCKET:/PREFIX, and the endpoint as -o url=URL",
-                     text);
+        return message_set(p->message, -EINVAL,
+                           "\"%.80s\" is no bucket: give BUCKET or BUCKET:/PREFIX, and the endpoint as -o url=URL",
+                           text);
     r = set_text(&p->o->source, text);
     if (r == 0)
         r = set_text(&p->o->bucket, text);
@@ -472,7 +466,7 @@ static int set_source(const struct parse *p, const char *text)
     if (colon)
         p->o->bucket[colon - text] = '\0';
     if (!*p->o->bucket)
-        return wrong(p, "no bucket before ':': give BUCKET or BUCKET:/PREFIX");
+        return message_set(p->message, -EINVAL, "no bucket before ':': give BUCKET or BUCKET:/PREFIX");
     return set_prefix(p, colon ? colon + 1 : "");
 }
 
@@ -482,10 +476,11 @@ static int positional(const struct parse *p, const char *text)
         return set_source(p, text);
     if (!p->o->mountpoint) {
         if (!*text)
-            return wrong(p, "the mountpoint is empty");
+            return message_set(p->message, -EINVAL, "the mountpoint is empty");
         return set_text(&p->o->mountpoint, text);
     }
-    return wrong(p, "one argument too many: give BUCKET[:/PREFIX] and MOUNTPOINT, options behind -o");
+    return message_set(p->message, -EINVAL,
+                       "one argument too many: give BUCKET[:/PREFIX] and MOUNTPOINT, options behind -o");
 }
 
 /* A letter without a value. */
@@ -515,7 +510,7 @@ static int letter(const struct parse *p, char c)
     default:
         break;
     }
-    return wrong(p, "unknown option -%c (ossmount --help lists them all)", c);
+    return message_set(p->message, -EINVAL, "unknown option -%c (ossmount --help lists them all)", c);
 }
 
 /* One argument that begins with '-'; *i is moved on when the next argument is its value. */
@@ -529,8 +524,9 @@ static int dashed(const struct parse *p, int argc, char *const argv[], int *i)
         if (strcmp(a, "--version") == 0)
             return letter(p, 'V');
         /* Only the name: a value could be a key. */
-        return wrong(p, "unknown option %.*s (options are given as -o name=value; ossmount --help lists them)",
-                     (int)strcspn(a, "=") > 40 ? 2 : (int)strcspn(a, "="), a);
+        return message_set(p->message, -EINVAL,
+                           "unknown option %.*s (options are given as -o name=value; ossmount --help lists them)",
+                           (int)strcspn(a, "=") > 40 ? 2 : (int)strcspn(a, "="), a);
     }
     for (a++; *a; a++) {
         bool takes_value = *a == 'o' || (p->helper && (*a == 't' || *a == 'N'));
@@ -544,7 +540,7 @@ static int dashed(const struct parse *p, int argc, char *const argv[], int *i)
             continue;
         }
         if (!value && *i + 1 >= argc)
-            return wrong(p, "-%c needs a value", *a);
+            return message_set(p->message, -EINVAL, "-%c needs a value", *a);
         if (!value)
             value = argv[++*i];
         return *a == 'o' ? option_list(p, value) : 0;
@@ -558,19 +554,24 @@ static int finish(const struct parse *p)
     struct options *o = p->o;
 
     if (!o->source || !o->mountpoint)
-        return wrong(p, "%s: usage: ossmount BUCKET[:/PREFIX] MOUNTPOINT [-f] [-d] [-s] [-o option[,option...]]",
-                     o->source ? "no mountpoint" : "no bucket");
+        return message_set(p->message, -EINVAL,
+                           "%s: usage: ossmount BUCKET[:/PREFIX] MOUNTPOINT [-f] [-d] [-s] [-o option[,option...]]",
+                           o->source ? "no mountpoint" : "no bucket");
     if (o->passwd_file && strstr(o->passwd_file, "LTAI") && strchr(o->passwd_file, ':'))
-        return wrong(p, "passwd_file= takes the name of a file, not the key itself (change that key: others may have "
-                        "seen it)");
+        return message_set(
+            p->message, -EINVAL,
+            "passwd_file= takes the name of a file, not the key itself (change that key: others may have "
+            "seen it)");
     if (!o->url && !o->region)
-        return wrong(p, "no endpoint: give -o url=URL, as url=https://oss-cn-hangzhou.aliyuncs.com, or -o region=ID");
+        return message_set(
+            p->message, -EINVAL,
+            "no endpoint: give -o url=URL, as url=https://oss-cn-hangzhou.aliyuncs.com, or -o region=ID");
     if (!o->url && asprintf(&o->url, "https://oss-%s.aliyuncs.com", o->region) < 0) {
         o->url = NULL;
         return -ENOMEM;
     }
     if (o->cname && o->use_path_request_style)
-        return wrong(p, "cname and use_path_request_style exclude each other");
+        return message_set(p->message, -EINVAL, "cname and use_path_request_style exclude each other");
     if (!o->uid_given)
         o->uid = getuid();
     if (!o->gid_given)
@@ -582,17 +583,16 @@ static int finish(const struct parse *p)
     return 0;
 }
 
-int options_parse(struct options *out, int argc, char *const argv[], char *message, size_t size)
+int options_parse(struct options *out, int argc, char *const argv[], struct message *message)
 {
-    struct parse p = {.o = out, .message = message, .size = size};
+    struct parse p = {.o = out, .message = message};
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *name = slash ? slash + 1 : argc > 0 ? argv[0] : "";
     bool only_names = false;
     int r;
 
     memset(out, 0, sizeof(*out));
-    if (size > 0)
-        message[0] = '\0';
+    message->text[0] = '\0';
     p.helper = strncmp(name, "mount.", 6) == 0;
     r = set_text(&out->kernel, "");
     if (r == 0)
@@ -611,8 +611,8 @@ int options_parse(struct options *out, int argc, char *const argv[], char *messa
     }
     if (r == 0)
         r = finish(&p);
-    if (r < 0 && size > 0 && !message[0])
-        wrong(&p, "%s", strerror(-r));
+    if (r < 0 && !message->text[0])
+        message_set(message, r, "%s", strerror(-r));
     return r;
 }
 

@@ -8,6 +8,8 @@
 #ifndef FS_OPTIONS_H
 #define FS_OPTIONS_H
 
+#include "message.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -81,7 +83,7 @@ const struct option_spec *options_table(size_t *n);
  * As mount(8) calls helpers: when argv[0] is mount.SOMETHING, -f means fake, -s sloppy, and -n -v -N -t are
  * accepted.
  */
-int options_parse(struct options *out, int argc, char *const argv[], char *message, size_t size);
+int options_parse(struct options *out, int argc, char *const argv[], struct message *message);
 void options_free(struct options *options);
 
 /* --help, made from the table. */

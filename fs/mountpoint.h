@@ -1,0 +1,36 @@
+/*
+ * mountpoint.h: the directory that is mounted on, before and after.
+ *
+ * Knows /proc/self/mountinfo and umount; nothing of the bucket. Not thread-safe; blocks on the file system.
+ */
+#ifndef FS_MOUNTPOINT_H
+#define FS_MOUNTPOINT_H
+
+#include "message.h"
+#include "options.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+/*
+ * Makes the mountpoint ready: its absolute path without symbolic links into *path (free() it). A dead mount of
+ * ours there ("Transport endpoint is not connected") is taken away first, and no other. 0; -EBUSY a living mount
+ * of ours is there; -ENOENT, -ENOTDIR, -ENOTCONN (dead, and not ours or not to be removed), another negative errno.
+ * `message` is one line for the user. *warning is set when it is not empty: what is there will be hidden.
+ */
+int mountpoint_prepare(const char *given, char **path, bool *warning, struct message *message);
+
+/* Takes a mount away, lazily when `lazy`: umount2() as root, else fusermount3. 0 or a negative errno. */
+int mountpoint_remove(const char *path, bool lazy);
+
+/* The options of libfuse and the kernel, "fsname=...,subtype=ossmount,..."; free() it. NULL when out of memory. */
+char *mountpoint_fuse_options(const struct options *options);
+
+/*
+ * The type of the topmost mount exactly at `path`, as a mountinfo file has it: true when there is one. Pure but
+ * for reading; exported for the tests.
+ */
+bool mountpoint_type(FILE *mountinfo, const char *path, char *type, size_t size);
+
+#endif
