@@ -265,6 +265,7 @@ class Ossd:
         self.bucket = bucket
         self.proc = None
         self.port = self.control = 0
+        self.seq = 0
         self.stderr_path = os.path.join(directory, "ossd.stderr")
 
     def start(self):
@@ -328,11 +329,12 @@ class Ossd:
 
     def reset(self):
         self.call("POST", "/reset", body=b"")
+        self.seq = self.call("GET", "/counters")["seq"]
 
-    def log(self, since=0):
-        """The requests, oldest first: a list of dicts with at least op, key, status."""
-        found = self.call("GET", "/log", {"since": since})
-        return found["entries"] if isinstance(found, dict) else found
+    def log(self, op=None, key=None):
+        """The requests since the last reset, oldest first: dicts with op, key, status, bytes_in, query, ..."""
+        found = self.call("GET", "/log", {"since": self.seq})
+        return [e for e in found if op in (None, e["op"]) and key in (None, e["key"])]
 
     def fault(self, action, op=None, key=None, skip=0, count=1, **more):
         """From now on: after `skip` matching requests the next `count` (-1: all) meet `action`."""
