@@ -327,7 +327,7 @@ static int judge_transport(struct call *c)
     error_set(&c->err, r, "%s", reply->message);
     if (reply->end == HTTP_UNREACHED || reply->end == HTTP_LOST || reply->end == HTTP_TIMEOUT)
         c->cause = RETRY_CONNECTION;
-    if (reply->end == HTTP_LOST && !reply->sent && reply->up)
+    if (reply->end == HTTP_LOST && c->source && !reply->sent)
         c->broke_sending = true;
     return r;
 }

@@ -325,6 +325,7 @@ int oss_cred_open(struct oss_cred **out, const char *passwd_file, const char *bu
     int r;
 
     *out = NULL;
+    error_reset(err);
     if (!cred)
         return error_set(err, -ENOMEM, "out of memory");
     if (passwd_file) {

@@ -195,6 +195,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 
     n = total;
     h->header_bytes += n;
+    h->reply->moved_ms = clock_ms();
     if (h->header_bytes > HTTP_HEADERS_MAX) {
         h->too_large = true;
         return 0;
@@ -471,12 +472,13 @@ static void end_set(struct http_reply *reply, enum http_end end, int err, const 
     snprintf(reply->message, sizeof(reply->message), "%s", message);
 }
 
-/* Whether the server may have all of the request, and so may carry it out. */
+/*
+ * Whether the server may have all of the request, and so may carry it out. What counts is what curl took from the
+ * source: its own count of what was sent is not kept when it gives a connection up.
+ */
 static bool fully_sent(const struct handle *h)
 {
-    uint64_t size = h->request->source ? h->request->source->size : 0;
-
-    return h->begun > 0 && h->reply->up >= size;
+    return h->begun > 0 && (!h->request->source || h->offset == h->request->source->size);
 }
 
 /* What curl's result means when none of our own callbacks ended the try. */
