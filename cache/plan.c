@@ -635,6 +635,35 @@ out:
     return 0;
 }
 
+int plan_copy(uint64_t size, int base, const struct plan_limits *limits, struct plan *out)
+{
+    struct run whole = {.end = size, .copy = true, .base = base};
+    const struct runs runs = {.v = &whole, .n = 1};
+    struct cut cut = {.part_size = limits->part_max, .copy_size = least(limits->copy_max, limits->part_max)};
+    struct builder b = {0};
+    int r;
+
+    *out = (struct plan){0};
+    if (size > limits->object_max || divide_up(size, limits->part_max) > limits->parts_max)
+        return -EFBIG;
+    if (size <= limits->copy_max) {
+        r = add_step(&b, &(struct plan_step){.kind = STEP_COPY_SELF, .base = base, .length = size});
+    } else {
+        fit_cut(limits, &runs, &cut);
+        r = add_simple(&b, STEP_INITIATE, 0, 0);
+        if (r == 0)
+            r = add_parts(&b, limits, &whole, true, &cut);
+        if (r == 0)
+            r = add_simple(&b, STEP_COMPLETE, 0, size);
+    }
+    if (r < 0) {
+        free(b.steps);
+        return r;
+    }
+    *out = (struct plan){.steps = b.steps, .n = b.n};
+    return 0;
+}
+
 void plan_free(struct plan *plan)
 {
     free(plan->steps);
@@ -730,36 +759,4 @@ void plan_describe(const struct plan *plan, char *out, size_t size)
             describe_add(out, size, &used, " from %d@%llu", step->base, (unsigned long long)step->base_offset);
         describe_add(out, size, &used, "\n");
     }
-}
-
-int plan_copy(uint64_t size, int base, const struct plan_limits *limits, struct plan *out)
-{
-    struct builder b = {0};
-    uint64_t piece = limits->copy_max;
-    int r;
-
-    if (size > limits->object_max)
-        return -EFBIG;
-    if (size <= limits->copy_max) {
-        r = add_simple(&b, STEP_COPY_SELF, 0, size);
-    } else {
-        while (divide_up(size, piece) > limits->parts_max)
-            piece = least(2 * piece, limits->part_max);
-        r = add_simple(&b, STEP_INITIATE, 0, 0);
-        for (uint64_t at = 0; !r && at < size; at += piece)
-            r = add_step(&b, &(struct plan_step){.kind = STEP_PART_COPY,
-                                                 .number = ++b.number,
-                                                 .base = base,
-                                                 .offset = at,
-                                                 .length = least(piece, size - at),
-                                                 .base_offset = at});
-        if (!r)
-            r = add_simple(&b, STEP_COMPLETE, 0, 0);
-    }
-    if (r) {
-        free(b.steps);
-        return r;
-    }
-    *out = (struct plan){.steps = b.steps, .n = b.n};
-    return 0;
 }

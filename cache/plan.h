@@ -94,6 +94,12 @@ int plan_make(const struct plan_input *in, struct plan *out);
 void plan_free(struct plan *plan);
 
 /*
+ * A copy of a whole object of `size` bytes to another key: one COPY_SELF (which then copies to that key), or above
+ * copy_max INITIATE, PART_COPY from `base`, COMPLETE. 0, -EFBIG, -ENOMEM.
+ */
+int plan_copy(uint64_t size, int base, const struct plan_limits *limits, struct plan *out);
+
+/*
  * Part size for data of known size: doubles `preferred` (0: 10 MB) while size > preferred x parts_max or
  * preferred < part_min; clamped to part_max. size < preferred: size. As the vendor's determine_part_size does
  * (fact sheet section 9.1), and clamped where that leaves the legal range. 0 for size 0.
