@@ -13,6 +13,7 @@
 #   make lint format fuzz bench
 #   make CC=gcc-13 CFLAGS='-O3 -march=native' WERROR=-Werror
 
+SHELL   := /bin/bash
 VERSION := 0.1.0
 FLAVOUR ?= plain
 PREFIX  ?= /usr/local
@@ -83,7 +84,7 @@ pkg_libs   = $(shell pkg-config --libs $(1) 2>/dev/null)
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 BASE     := -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -pthread $(WARNINGS)
 
-ifneq ($(filter-out deps clean lint format help,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps clean lint format check check-long help,$(or $(MAKECMDGOALS),all)),)
 PKG_CFLAGS := $(call pkg_cflags,fuse3 libcurl libxml-2.0 openssl)
 LIBS_OSS   := $(call pkg_libs,libcurl libxml-2.0 libssl libcrypto)
 LIBS_FUSE  := $(call pkg_libs,fuse3)
@@ -112,7 +113,7 @@ FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzz/%)
 LIBS_OURS := $(if $(FS_SRC),$(B)/libfs.a) $(if $(CACHE_SRC),$(B)/libcache.a) $(if $(OSS_SRC),$(B)/liboss.a)
 
 .PHONY: all ossmount ossd demo check check-long install uninstall clean deps bench unit e2e lint fuzz format \
-        unit-programs fuzz-programs help FORCE
+        unit-programs fuzz-programs readme-options help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -174,11 +175,21 @@ unit: $(UNIT_BIN)
 unit/%: $(B)/unit/% FORCE
 	@tests/lint/run_unit.sh $(B)/unit $(B)/$@
 
-e2e: all
-	OSSMOUNT_BUILD=$(CURDIR)/$(B) tests/lint/run_e2e.sh $(ARGS)
+# The server is always the plain one: it is not what these tests look at.
+e2e: $(B)/ossmount
+	@$(MAKE) --no-print-directory FLAVOUR=plain ossd
+	OSSMOUNT=$(CURDIR)/$(B)/ossmount OSSD=$(CURDIR)/build/ossd tests/lint/run_e2e.sh $(ARGS)
 
 lint:
 	@tests/lint/lint.sh
+
+# README.md shows the table of options that fs/options.c holds.
+$(B)/option_table: $(B)/obj/tests/lint/option_table.o $(B)/obj/fs/options.o $(B)/obj/fs/message.o
+	$(LINK) $^
+
+readme-options: $(B)/option_table
+	@sed -i -e '/<!-- options -->/,/<!-- end of options -->/{/<!-- options -->/r /dev/stdin' \
+	    -e '/<!--/!d}' README.md < <($<)
 
 # The recursion is for the flavour: a fuzz program needs objects of its own.
 fuzz:
@@ -189,7 +200,7 @@ format:
 	clang-format -i $(wildcard oss/*.[ch] cache/*.[ch] fs/*.[ch] tests/*/*.[ch])
 
 bench: all
-	@if [ -x tests/bench/run ]; then OSSMOUNT_BUILD=$(CURDIR)/$(B) tests/bench/run $(ARGS); \
+	@if [ -x tests/bench/run ]; then OSSMOUNT=$(CURDIR)/$(B)/ossmount OSSD=$(CURDIR)/$(B)/ossd tests/bench/run $(ARGS); \
 	else echo "make bench: tests/bench/run is not there: nothing to measure with" >&2; exit 1; fi
 
 check:

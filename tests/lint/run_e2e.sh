@@ -1,7 +1,6 @@
 #!/bin/bash
-# run_e2e.sh [ARGUMENTS OF PYTEST]: the tests at a real mount, with the programs in $OSSMOUNT_BUILD.
+# run_e2e.sh [ARGUMENTS OF PYTEST]: the tests at a real mount, with the programs $OSSMOUNT and $OSSD.
 set -u
-export OSSMOUNT_BUILD=${OSSMOUNT_BUILD:-$PWD/build}
 if [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then
     echo "e2e: /dev/fuse is not there or not permitted: these tests need a real mount (run as root, load fuse)" >&2
     exit 1

@@ -1,0 +1,31 @@
+/*
+ * signals.h: SIGTERM, SIGINT and SIGHUP, taken by one thread of their own.
+ *
+ * All other threads have them blocked (they inherit the mask), so that no transfer is interrupted and no handler runs
+ * at a bad moment. What TERM and INT do depends on where the program is:
+ *
+ *      starting    the process ends at once: nothing is mounted, the kernel drops the lock
+ *      serving     the loop is asked to end, and woken until it has
+ *      draining    the second one ends the process at once; what is unsent stays in the state directory
+ *
+ * HUP opens the log file again in the background (log rotation); in the foreground it is the end of the terminal and
+ * means what TERM does. PIPE is ignored.
+ */
+#ifndef FS_SIGNALS_H
+#define FS_SIGNALS_H
+
+#include <stdbool.h>
+
+/* Before any other thread, on the thread that will run the loop. 0 or a negative errno. */
+int signals_start(bool foreground);
+
+/* From now on TERM and INT call end(arg), on the thread of the signals. */
+void signals_serving(void (*end)(void *arg), void *arg);
+
+/* The loop has ended: `arg` is not used any more. */
+void signals_draining(void);
+
+/* Ends the thread. Nothing happens when it was never started. */
+void signals_stop(void);
+
+#endif
