@@ -1,0 +1,109 @@
+/*
+ * meta.h: what is known of names: attributes, listings, absence; each for a time. No network, never blocks beyond
+ * a short mutex; all functions are thread-safe.
+ *
+ * A directory is named by its key prefix ("" or "a/b/"), an entry by directory and name. A directory whose
+ * listing is complete and fresh also knows what it does not contain. A change made through this mount is put in
+ * at once, and wins over a listing that began before it.
+ */
+#ifndef CACHE_META_H
+#define CACHE_META_H
+
+#include "attr.h"
+
+struct meta;
+
+enum meta_state {
+    META_UNKNOWN, /* ask the bucket */
+    META_ABSENT,
+    META_FILE, /* an object; `info` may still be unknown (from a listing) */
+    META_DIR,  /* a prefix, with or without a marker; `info` may still be unknown */
+};
+
+struct meta_result {
+    enum meta_state state;
+    struct oinfo *info; /* a reference of the caller's (oinfo_put), or NULL: attributes not known */
+    int64_t ttl_ms;     /* for how long this may still be believed; 0 for META_UNKNOWN */
+    bool dir_listed;    /* the whole directory is known */
+    bool dir_big;       /* a listing of it was given up as too long: ask for single names */
+};
+
+/* ttl_ms: how long an answer is believed. max_entries: bound; the least recently used directories go. */
+struct meta *meta_new(int64_t ttl_ms, size_t max_entries);
+void meta_free(struct meta *meta);
+
+void meta_get(struct meta *meta, const char *dir, const char *name, struct meta_result *out);
+
+/* Counts a lookup in `dir` that nothing here could answer; how many there were before it since the last listing. */
+unsigned meta_count_cold(struct meta *meta, const char *dir);
+
+/* The number of the last change: ask before a question to the bucket, pass it to meta_answer() with its reply. */
+uint64_t meta_now(struct meta *meta);
+
+/*
+ * The bucket says: `name` is this, with these attributes (borrowed; NULL: unknown). Not believed when the entry was
+ * changed here after `since`.
+ */
+void meta_answer(struct meta *meta, const char *dir, const char *name, enum meta_state state, struct oinfo *info,
+                 uint64_t since);
+
+/* A change made through this mount says so. */
+void meta_put(struct meta *meta, const char *dir, const char *name, enum meta_state state, struct oinfo *info);
+
+/* Forget one entry, or all that is known below a prefix (the directory itself and all below it). */
+void meta_forget(struct meta *meta, const char *dir, const char *name);
+void meta_forget_tree(struct meta *meta, const char *prefix);
+
+/* A directory that was just made here: complete and empty. */
+void meta_new_dir(struct meta *meta, const char *dir);
+
+/* Something was added or removed in the directory through this mount: its own mtime and ctime move on. */
+void meta_touch(struct meta *meta, const char *parent, const char *name);
+
+/* ------------------------------------------------------------------------------------------- listings */
+
+/* Begins a listing; the number goes to the two functions below. 0 when out of memory. */
+uint64_t meta_list_begin(struct meta *meta, const char *dir);
+
+/* One page of it. Names that are no path are not taken; returns how many were left out. */
+unsigned meta_list_page(struct meta *meta, const char *dir, uint64_t listing, const struct oss_list *page);
+
+/* The listing is through to its end: what it did not name is gone. */
+void meta_list_end(struct meta *meta, const char *dir, uint64_t listing);
+
+/* The listing is given up: what it named stays known, the rest must be asked for. */
+void meta_list_give_up(struct meta *meta, const char *dir, uint64_t listing, bool big);
+
+/* Is the listing of `dir` complete and fresh? */
+bool meta_listed(struct meta *meta, const char *dir);
+
+/* The entries of a directory at one moment. */
+struct meta_name {
+    char *name;
+    bool is_dir;
+    struct oinfo *info; /* or NULL */
+    int64_t ttl_ms;
+};
+struct meta_names {
+    struct meta_name *v;
+    size_t n;
+};
+/* 0, -ENOENT when the directory is not listed, -ENOMEM. Release with meta_names_free(). */
+int meta_snapshot(struct meta *meta, const char *dir, struct meta_names *out);
+void meta_names_free(struct meta_names *names);
+
+/*
+ * The attributes of `name`, known from a listing, are about to be asked for. Hands out names after it, in listing
+ * order, whose attributes are not known either, to be asked for in advance: none for the first such question in a
+ * directory, then more and more, at most `max`. Each is handed out once until it expires. Caller frees each name.
+ */
+size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, char **names, bool *is_dir,
+                          size_t max);
+
+/*
+ * How many entries are left in a listed directory, and has it a marker object? false when not (freshly) listed.
+ * For the rule that an implicit directory does not vanish with its last file.
+ */
+bool meta_dir_facts(struct meta *meta, const char *dir, size_t *entries, bool *marker);
+
+#endif
