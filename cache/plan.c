@@ -296,6 +296,10 @@ static struct widening choose_widening(const struct plan_input *in, const struct
 
     if (low <= high) {
         widen_by(in, run, want, low, high, &best);
+        /* A short rest of the file that is here is no reason for one more request. */
+        if (behind_last && best.behind > 0 && run_length(behind) - best.behind < part_min &&
+            remote_bytes(in, run->end + best.behind, behind->end) == 0)
+            best.behind = run_length(behind);
         return best;
     }
     if (before)

@@ -1,0 +1,174 @@
+/*
+ * cache.h: the face of cache/: local copies of files, what is known of names, and every change on its way to the
+ * bucket. Knows no FUSE and no inode: files are named by their object key (the mount's prefix included),
+ * directories by their key with its trailing '/' ("" for the root of a bucket).
+ *
+ * Blocking. No function here waits for the network, unless its comment says so: it answers through a callback
+ * `done`, once, from whatever thread (also from within the call), with no lock held. Local disk is touched by
+ * read, write, truncate. All functions are thread-safe.
+ *
+ * Errors are negative errno values, as oss.h lists them, plus those of the local disk.
+ */
+#ifndef CACHE_CACHE_H
+#define CACHE_CACHE_H
+
+#include "attr.h"
+#include "meta.h"
+#include "plan.h"
+
+#include "../oss/oss.h"
+
+struct cache;
+struct cfile;
+
+struct cache_config {
+    struct oss *oss;       /* borrowed */
+    const char *state_dir; /* exists, 0700, locked by the caller */
+    const char *prefix;    /* key of the root directory: "" or "a/b/" */
+    struct attr_defaults defaults;
+    struct plan_limits limits;
+    unsigned parallel_count; /* parts and ranges in flight for one file */
+    int64_t stat_ttl_ms;     /* how long names and attributes are believed */
+    uint64_t cache_size;     /* bytes of clean data kept, and of unsent data before writers must wait or fail */
+    unsigned free_percent;   /* of the file system that state_dir is on */
+    bool keep_acl;           /* read and send again the ACL of objects that we did not create */
+};
+
+/* 0, or a negative errno (state directory, memory, threads). Starts threads. */
+int cache_new(struct cache **out, const struct cache_config *config);
+
+/* Sends all that is unsent and waits for it, in bounded time (the client's deadlines). Blocks. */
+void cache_drain(struct cache *cache);
+
+/* After cache_drain(); no callback may be outstanding. What could not be sent stays in the state directory. */
+void cache_free(struct cache *cache);
+
+typedef void cache_done(void *arg, int r);
+
+/* -------------------------------------------------------------------------------------------- names */
+
+/*
+ * The first page of the root listing. Blocks; for use before the mount. Fills the cache; err tells what the bucket
+ * said.
+ */
+int cache_probe(struct cache *cache, struct oss_error *err);
+
+typedef void cache_lookup_done(void *arg, int r, struct oinfo *info, int64_t ttl_ms);
+/*
+ * Finds `name` in directory `dir`. 0 with the attributes (borrowed; S_IFDIR tells a directory) and for how long they
+ * may be believed; -ENOENT, also with a time. A file that is open or unsent here is answered from what it is here.
+ */
+void cache_lookup(struct cache *cache, const char *dir, const char *name, cache_lookup_done *done, void *arg);
+
+/* The same, only if it needs no request: true when `done` was called. */
+bool cache_lookup_known(struct cache *cache, const char *dir, const char *name, cache_lookup_done *done, void *arg);
+
+/* Sees to it that the listing of `dir` is complete and fresh; cache_snapshot() has it then. */
+void cache_list(struct cache *cache, const char *dir, cache_done *done, void *arg);
+
+/*
+ * The entries of `dir` as they are now, what is unsent here included. After cache_list(). 0, -ENOENT when it is not
+ * listed, -ENOMEM. Release with meta_names_free().
+ */
+int cache_snapshot(struct cache *cache, const char *dir, struct meta_names *out);
+
+/* A file was made here: names know of it before the bucket does. */
+void cache_created(struct cache *cache, const char *key, struct cfile *cf);
+
+/* How many keys were not shown because they are no path. */
+uint64_t cache_hidden_keys(struct cache *cache);
+
+/* ------------------------------------------------------------------------------------------- changes */
+
+/* The directory's marker is made with these attributes; -EEXIST is the caller's to check. */
+void cache_mkdir(struct cache *cache, const char *key, const struct attr *attr, cache_done *done, void *arg);
+
+/* -ENOTEMPTY when the bucket has anything below it (asked), or unsent files are. */
+void cache_rmdir(struct cache *cache, const char *key, cache_done *done, void *arg);
+
+/* Answers after the bucket has. Open handles of the file go on working. */
+void cache_unlink(struct cache *cache, const char *key, cache_done *done, void *arg);
+
+/* A symlink in ossfs's form. */
+void cache_symlink(struct cache *cache, const char *key, const char *target, const struct attr *attr,
+                   cache_done *done, void *arg);
+
+typedef void cache_link_done(void *arg, int r, const char *target);
+void cache_readlink(struct cache *cache, const char *key, struct oinfo *info, cache_link_done *done, void *arg);
+
+/*
+ * A file (or symlink) takes the name `to`, over what may be there (a file). The other file's open handles go on
+ * working. `info` is what is known of `from`.
+ */
+void cache_rename(struct cache *cache, const char *from, const char *to, struct oinfo *info, cache_done *done,
+                  void *arg);
+
+/*
+ * A directory with all below it, keys with trailing '/'. The target must not exist or be an empty directory (the
+ * caller has checked the kind, this asks the bucket for its emptiness: -ENOTEMPTY). All copies are made before
+ * anything is deleted; a failed copy undoes the others.
+ */
+void cache_rename_dir(struct cache *cache, const char *from, const char *to, cache_done *done, void *arg);
+
+/* --------------------------------------------------------------------------------------------- files */
+
+/*
+ * The local state of the file `key`, made when there is none. `info` is the object in the bucket (borrowed), or NULL
+ * for a file that does not exist there yet: then `attr` is what it begins with, and it is unsent from birth.
+ * Two opens of one key share one cfile; when the object was replaced meanwhile by another host and nobody writes the
+ * file here, a new open sees the new object and older ones keep theirs. NULL when out of memory. Each open is ended
+ * by cfile_close().
+ */
+struct cfile *cfile_open(struct cache *cache, const char *key, struct oinfo *info, const struct attr *attr,
+                         bool write);
+
+/*
+ * Ends an open (with the same `write`). The last one sends what is unsent (in the background; failures are logged
+ * and listed) and keeps clean data for later.
+ */
+void cfile_close(struct cfile *cf, bool write);
+
+/* Keeps an open file's state in memory without being an open. */
+struct cfile *cfile_hold(struct cfile *cf);
+void cfile_release(struct cfile *cf);
+
+void cfile_attr(struct cfile *cf, struct attr *out);
+
+/* A copy of the object headers that stand for extended attributes, as they are here now. 0 or -ENOMEM. */
+int cfile_headers(struct cfile *cf, struct kvlist *out);
+
+/* The ETag of the object that the file is based on, "" when there is none or the content was changed here. */
+void cfile_etag(struct cfile *cf, char etag[OSS_ETAG_SIZE]);
+
+/*
+ * [offset, offset + n) into `to`, which must stay valid until `done`; done gets the bytes read (less only at the
+ * end of the file). `done` may be called within the call.
+ */
+void cfile_read(struct cfile *cf, void *to, size_t n, uint64_t offset, cache_done *done, void *arg);
+
+/* Writes at `offset`, or at the end when `append`: the bytes written (n), or -EFBIG, -ENOSPC, a disk error. */
+ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offset, bool append);
+
+int cfile_truncate(struct cfile *cf, uint64_t size);
+
+/* Which fields of an attr a change sets. */
+#define CFILE_SET_MODE  1
+#define CFILE_SET_UID   2
+#define CFILE_SET_GID   4
+#define CFILE_SET_MTIME 8
+/* Takes effect here at once; sent with the file's next upload, or by itself within a second. */
+void cfile_set_attr(struct cfile *cf, const struct attr *attr, unsigned set);
+
+/* Replaces the headers that stand for extended attributes. 0 or -ENOMEM. */
+int cfile_set_headers(struct cfile *cf, const struct kvlist *headers);
+
+/* Sends what is unsent, all that was changed before the call; 0 when the bucket holds it. */
+void cfile_flush(struct cfile *cf, cache_done *done, void *arg);
+
+/*
+ * Is the content empty, not yet published, and not written since it was emptied or made? `replaces` tells
+ * whether the object in the bucket has bytes. For the rule of the empty flush.
+ */
+bool cfile_empty_unpublished(struct cfile *cf, bool *replaces);
+
+#endif

@@ -1,0 +1,996 @@
+#include "cfile.h"
+
+#include "../oss/base_log.h"
+#include "../oss/base_time.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ATTR_DELAY_MS 900 /* pending attributes are folded for so long: sent "within a second" */
+
+/* ------------------------------------------------------------------------------------------ invariants */
+
+void cfile_check(const struct cfile *cf)
+{
+#ifndef NDEBUG
+    bool unsent = cf->gen != cf->sent_gen;
+    bool uploading = cf->upload_gen != 0;
+
+    if (cf->orphan)
+        return;
+    switch (cf->state) {
+    case CFILE_CLEAN:
+        assert(!unsent && !uploading && list_empty(&cf->waiters) && cf->error == 0);
+        break;
+    case CFILE_DIRTY:
+        assert(unsent && !uploading && cf->error == 0 && (cf->upload_queued || list_empty(&cf->waiters)));
+        break;
+    case CFILE_UPLOADING:
+        assert(unsent && uploading && cf->upload_gen == cf->gen && cf->error == 0);
+        break;
+    case CFILE_REDIRTIED:
+        assert(unsent && uploading && cf->upload_gen < cf->gen && cf->error == 0);
+        break;
+    case CFILE_ERROR:
+        assert(unsent && !uploading && cf->error < 0 && (cf->upload_queued || list_empty(&cf->waiters)));
+        break;
+    }
+    assert(extent_map_size(cf->map) == cf->attr.size || !S_ISREG(cf->attr.mode));
+#else
+    (void)cf;
+#endif
+}
+
+void cfile_changed(struct cfile *cf, bool data)
+{
+    cf->gen++;
+    if (data)
+        cf->data_gen = cf->gen;
+    else
+        cf->attr_changed = true;
+    if (cf->state == CFILE_CLEAN || cf->state == CFILE_ERROR)
+        cf->state = CFILE_DIRTY;
+    else if (cf->state == CFILE_UPLOADING)
+        cf->state = CFILE_REDIRTIED;
+    cf->error = 0;
+    clock_gettime(CLOCK_REALTIME_COARSE, &cf->attr.ctime);
+    cfile_check(cf);
+}
+
+/* ------------------------------------------------------------------------------------------- the table */
+
+static struct list *bucket_of(struct cache *cache, const char *key)
+{
+    uint64_t h = 14695981039346656037u;
+
+    for (; *key; key++)
+        h = (h ^ (unsigned char)*key) * 1099511628211u;
+    return &cache->table[(h ^ h >> 32) & (cache->table_size - 1)];
+}
+
+static struct cfile *table_find(struct cache *cache, const char *key)
+{
+    struct list *bucket = bucket_of(cache, key);
+
+    list_for_each (it, bucket) {
+        struct cfile *cf = list_entry(it, struct cfile, hash_link);
+
+        if (!strcmp(cf->key, key))
+            return cf;
+    }
+    return NULL;
+}
+
+static void table_add(struct cache *cache, struct cfile *cf)
+{
+    list_add_tail(bucket_of(cache, cf->key), &cf->hash_link);
+    cf->in_table = true;
+    cache->n_cfiles++;
+}
+
+static void table_remove(struct cache *cache, struct cfile *cf)
+{
+    if (!cf->in_table)
+        return;
+    list_del(&cf->hash_link);
+    cf->in_table = false;
+    cache->n_cfiles--;
+}
+
+static void bases_clear(struct cfile *cf)
+{
+    for (size_t i = 0; i < cf->n_bases; i++) {
+        free(cf->bases[i].key);
+        oinfo_put(cf->bases[i].info);
+    }
+    free(cf->bases);
+    cf->bases = NULL;
+    cf->n_bases = 0;
+}
+
+/* Nobody holds it and nobody can find it. The data file goes, but for what is unsent. */
+static void cfile_destroy(struct cfile *cf, bool keep_data)
+{
+    if (cf->fd >= 0)
+        close(cf->fd);
+    if (cf->path && !keep_data)
+        unlink(cf->path);
+    bases_clear(cf);
+    oinfo_put(cf->object);
+    kv_free(&cf->headers);
+    extent_map_free(cf->map);
+    pthread_rwlock_destroy(&cf->io);
+    pthread_mutex_destroy(&cf->mu);
+    free(cf->path);
+    free(cf->key);
+    free(cf);
+}
+
+static void timer_run(struct job *job);
+static void retry_run(struct job *job);
+
+static struct cfile *cfile_new(struct cache *cache, const char *key)
+{
+    struct cfile *cf = calloc(1, sizeof(*cf));
+
+    if (!cf)
+        return NULL;
+    cf->cache = cache;
+    cf->fd = -1;
+    cf->key = strdup(key);
+    cf->map = extent_map_new();
+    if (!cf->key || !cf->map) {
+        free(cf->key);
+        extent_map_free(cf->map);
+        free(cf);
+        return NULL;
+    }
+    list_init(&cf->hash_link);
+    list_init(&cf->lru);
+    list_init(&cf->changes);
+    list_init(&cf->waiters);
+    list_init(&cf->fetches);
+    cf->timer.run = timer_run;
+    cf->retry.run = retry_run;
+    cf->epoch = 1;
+    pthread_mutex_init(&cf->mu, NULL);
+    pthread_rwlock_init(&cf->io, NULL);
+    return cf;
+}
+
+/* cache->mu held. */
+static void ref_locked(struct cfile *cf)
+{
+    if (cf->refs++ == 0)
+        list_del(&cf->lru);
+}
+
+struct cfile *cfile_hold(struct cfile *cf)
+{
+    pthread_mutex_lock(&cf->cache->mu);
+    ref_locked(cf);
+    pthread_mutex_unlock(&cf->cache->mu);
+    return cf;
+}
+
+void cfile_release(struct cfile *cf)
+{
+    struct cache *cache = cf->cache;
+    bool drop = false, idle = false;
+
+    pthread_mutex_lock(&cache->mu);
+    if (--cf->refs == 0) {
+        pthread_mutex_lock(&cf->mu);
+        /* What is unsent stays where it can be found. */
+        idle = !cf->orphan && cf->state == CFILE_CLEAN && extent_map_local_bytes(cf->map) > 0;
+        drop = cf->orphan || (cf->state == CFILE_CLEAN && !idle);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    if (drop) {
+        table_remove(cache, cf);
+        cache->cached_bytes -= cf->cached_bytes;
+    }
+    if (idle)
+        list_add_tail(&cache->idle, &cf->lru);
+    pthread_mutex_unlock(&cache->mu);
+    if (drop)
+        cfile_destroy(cf, false);
+    if (idle)
+        evict_shrink(cache);
+}
+
+void evict_shrink(struct cache *cache)
+{
+    evict_shrink_to(cache, cache->config.cache_size);
+}
+
+void evict_shrink_to(struct cache *cache, uint64_t bytes)
+{
+    struct list victims;
+
+    list_init(&victims);
+    pthread_mutex_lock(&cache->mu);
+    while (cache->cached_bytes > bytes && !list_empty(&cache->idle)) {
+        struct cfile *cf = list_entry(cache->idle.next, struct cfile, lru);
+
+        list_del(&cf->lru);
+        table_remove(cache, cf);
+        cache->cached_bytes -= cf->cached_bytes;
+        list_add_tail(&victims, &cf->lru);
+    }
+    pthread_mutex_unlock(&cache->mu);
+    list_for_each_safe (it, &victims) {
+        list_del(it);
+        cfile_destroy(list_entry(it, struct cfile, lru), false);
+    }
+}
+
+/* --------------------------------------------------------------------------------------------- bases */
+
+const struct base *cfile_base(const struct cfile *cf, int id)
+{
+    for (size_t i = 0; i < cf->n_bases; i++)
+        if (cf->bases[i].id == id)
+            return &cf->bases[i];
+    return NULL;
+}
+
+int cfile_add_base(struct cfile *cf, const char *key, struct oinfo *info)
+{
+    struct base *v = realloc(cf->bases, (cf->n_bases + 1) * sizeof(*v));
+    char *copy = strdup(key);
+
+    if (v)
+        cf->bases = v;
+    if (!v || !copy) {
+        free(copy);
+        return -ENOMEM;
+    }
+    cf->bases[cf->n_bases++] = (struct base){.id = cf->next_base, .key = copy, .info = oinfo_get(info)};
+    return cf->next_base++;
+}
+
+void cfile_prune_bases(struct cfile *cf)
+{
+    for (size_t i = 0; i < cf->n_bases;) {
+        if (extent_map_uses(cf->map, cf->bases[i].id)) {
+            i++;
+            continue;
+        }
+        free(cf->bases[i].key);
+        oinfo_put(cf->bases[i].info);
+        cf->bases[i] = cf->bases[--cf->n_bases];
+    }
+}
+
+int cfile_rebase(struct cfile *cf, struct oinfo *info)
+{
+    struct kvlist headers = {0};
+    uint64_t size = S_ISREG(info->attr.mode) ? info->attr.size : 0;
+    int id, r = kv_copy(&headers, &info->headers);
+
+    if (r)
+        return r;
+    id = cfile_add_base(cf, cf->key, info);
+    r = id < 0 ? id : extent_map_set_base(cf->map, id, size);
+    if (r) {
+        kv_free(&headers);
+        return r;
+    }
+    cfile_prune_bases(cf);
+    if (!cf->attr_changed) {
+        cf->attr = info->attr;
+        kv_free(&cf->headers);
+        cf->headers = headers;
+    } else {
+        cf->attr.size = info->attr.size;
+        kv_free(&headers);
+    }
+    oinfo_get(info);
+    oinfo_put(cf->object);
+    cf->object = info;
+    cf->absent = false;
+    cf->served = false;
+    if (cf->fd >= 0 && ftruncate(cf->fd, 0))
+        log_err("data file %s: %s", cf->path, strerror(errno));
+    return 0;
+}
+
+void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen)
+{
+    for (size_t i = 0; i < cf->n_bases; i++) {
+        if (cf->bases[i].info != cf->object)
+            continue;
+        oinfo_put(cf->bases[i].info);
+        cf->bases[i].info = oinfo_get(info);
+    }
+    oinfo_put(cf->object);
+    cf->object = oinfo_get(info);
+    /* Somebody who waits has an upload queued, which will answer. */
+    if (gen == cf->gen && cf->data_gen <= cf->data_sent_gen && cf->upload_gen == 0 && list_empty(&cf->waiters)) {
+        cf->sent_gen = cf->gen;
+        cf->attr_changed = false;
+        cf->state = CFILE_CLEAN;
+        cf->error = 0;
+    }
+    cfile_check(cf);
+}
+
+/* ------------------------------------------------------------------------------------- open and close */
+
+static bool replaced(const struct cfile *cf, const struct oinfo *info)
+{
+    return cf->object && info && (strcmp(cf->object->etag, info->etag) || cf->object->attr.size != info->attr.size);
+}
+
+/* cache->mu held: the cfile of key, referenced, made when there is none. */
+static struct cfile *obtain(struct cache *cache, const char *key, struct oinfo *info)
+{
+    struct cfile *cf = table_find(cache, key);
+    int r = 0;
+
+    if (cf) {
+        ref_locked(cf);
+        pthread_mutex_lock(&cf->mu);
+        /* Clean, and the object was replaced by another host: start over, or leave the old one to its readers. */
+        if (cf->state == CFILE_CLEAN && list_empty(&cf->changes) && replaced(cf, info)) {
+            if (cf->opens == 0 && list_empty(&cf->fetches)) {
+                r = cfile_rebase(cf, info);
+            } else if (cf->writers == 0) {
+                table_remove(cache, cf);
+                cf->orphan = true;
+                pthread_mutex_unlock(&cf->mu);
+                cf->refs--; /* its opens hold others */
+                cf = NULL;
+            }
+        } else if (cf->state == CFILE_CLEAN && info && cf->object && cf->object != info && !cf->attr_changed &&
+                   !replaced(cf, info) && list_empty(&cf->changes) && S_ISREG(info->attr.mode)) {
+            /* The same bytes, but perhaps newer attributes. */
+            struct kvlist headers = {0};
+
+            if (!kv_copy(&headers, &info->headers)) {
+                kv_free(&cf->headers);
+                cf->headers = headers;
+                cf->attr = info->attr;
+                oinfo_put(cf->object);
+                cf->object = oinfo_get(info);
+            }
+        }
+        if (cf)
+            pthread_mutex_unlock(&cf->mu);
+        if (cf)
+            return r ? NULL : cf;
+    }
+    cf = cfile_new(cache, key);
+    if (!cf)
+        return NULL;
+    if (info && cfile_rebase(cf, info)) {
+        cfile_destroy(cf, false);
+        return NULL;
+    }
+    cf->refs = 1;
+    table_add(cache, cf);
+    return cf;
+}
+
+struct cfile *cfile_obtain(struct cache *cache, const char *key, struct oinfo *info)
+{
+    struct cfile *cf;
+
+    pthread_mutex_lock(&cache->mu);
+    cf = obtain(cache, key, info);
+    pthread_mutex_unlock(&cache->mu);
+    return cf;
+}
+
+struct cfile *cfile_open(struct cache *cache, const char *key, struct oinfo *info, const struct attr *attr,
+                         bool write)
+{
+    struct cfile *cf, *old = NULL;
+
+    pthread_mutex_lock(&cache->mu);
+    if (!info && (old = table_find(cache, key))) {
+        /* Left from an object that is gone: a new file begins with nothing of it. */
+        pthread_mutex_lock(&old->mu);
+        old->orphan = old->state == CFILE_CLEAN && list_empty(&old->changes);
+        if (old->orphan) {
+            ref_locked(old);
+            table_remove(cache, old);
+        }
+        pthread_mutex_unlock(&old->mu);
+        old = old->orphan ? old : NULL;
+    }
+    cf = obtain(cache, key, info);
+    if (cf) {
+        pthread_mutex_lock(&cf->mu);
+        if (!info && !cf->object && cf->gen == 0 && attr) {
+            cf->absent = true;
+            cf->attr = *attr;
+            cf->attr.size = 0;
+            cfile_changed(cf, true);
+        }
+        if (cf->opens++ == 0)
+            cf->flushed = 0;
+        cf->writers += write;
+        cfile_check(cf);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    pthread_mutex_unlock(&cache->mu);
+    if (old)
+        cfile_release(old);
+    return cf;
+}
+
+/* Attributes alone wait for company; whatever else goes with them sends them along. mu held. */
+static void want_timer(struct cfile *cf, bool *submit)
+{
+    *submit = !cf->timer_set && cf->data_gen <= cf->data_sent_gen && !cf->orphan && !cf->upload_queued;
+    if (*submit)
+        cf->timer_set = true;
+}
+
+static void submit_timer(struct cfile *cf)
+{
+    cfile_hold(cf);
+    pool_submit_after(cf->cache->pool, POOL_META, &cf->timer, ATTR_DELAY_MS);
+}
+
+static void timer_run(struct job *job)
+{
+    struct cfile *cf = list_entry(job, struct cfile, timer);
+    bool start = false;
+
+    pthread_mutex_lock(&cf->mu);
+    cf->timer_set = false;
+    if (!cf->orphan && cf->state == CFILE_DIRTY && cf->data_gen <= cf->data_sent_gen)
+        start = cfile_upload_want(cf);
+    pthread_mutex_unlock(&cf->mu);
+    if (start)
+        cfile_upload_start(cf);
+    cfile_release(cf);
+}
+
+static void retry_run(struct job *job)
+{
+    struct cfile *cf = list_entry(job, struct cfile, retry);
+    bool start = false;
+
+    pthread_mutex_lock(&cf->mu);
+    cf->retry_set = false;
+    if (!cf->orphan && cf->state == CFILE_ERROR)
+        start = cfile_upload_want(cf);
+    pthread_mutex_unlock(&cf->mu);
+    if (start)
+        cfile_upload_start(cf);
+    cfile_release(cf);
+}
+
+void cfile_close(struct cfile *cf, bool write)
+{
+    bool start = false;
+
+    pthread_mutex_lock(&cf->mu);
+    cf->opens--;
+    cf->writers -= write;
+    if (cf->opens == 0 && !cf->orphan && cf->state == CFILE_DIRTY && cf->data_gen > cf->data_sent_gen)
+        start = cfile_upload_want(cf);
+    cfile_check(cf);
+    pthread_mutex_unlock(&cf->mu);
+    if (start)
+        cfile_upload_start(cf);
+    cfile_release(cf);
+}
+
+/* ----------------------------------------------------------------------------------- what it looks like */
+
+void cfile_attr(struct cfile *cf, struct attr *out)
+{
+    pthread_mutex_lock(&cf->mu);
+    *out = cf->attr;
+    pthread_mutex_unlock(&cf->mu);
+}
+
+int cfile_headers(struct cfile *cf, struct kvlist *out)
+{
+    int r;
+
+    pthread_mutex_lock(&cf->mu);
+    r = kv_copy(out, &cf->headers);
+    pthread_mutex_unlock(&cf->mu);
+    return r;
+}
+
+void cfile_etag(struct cfile *cf, char etag[OSS_ETAG_SIZE])
+{
+    pthread_mutex_lock(&cf->mu);
+    if (cf->object && cf->data_gen <= cf->data_sent_gen)
+        memcpy(etag, cf->object->etag, OSS_ETAG_SIZE);
+    else
+        *etag = '\0';
+    pthread_mutex_unlock(&cf->mu);
+}
+
+/* mu held. */
+static struct oinfo *info_locked(struct cfile *cf)
+{
+    static const struct oss_object nothing;
+    struct oinfo *info =
+        cf->object ? oinfo_clone(cf->object) : oinfo_from_object(&nothing, &cf->cache->config.defaults, false);
+
+    if (!info)
+        return NULL;
+    info->attr = cf->attr;
+    kv_free(&info->headers);
+    if (kv_copy(&info->headers, &cf->headers)) {
+        oinfo_put(info);
+        return NULL;
+    }
+    return info;
+}
+
+struct oinfo *cfile_info(struct cfile *cf)
+{
+    struct oinfo *info;
+
+    pthread_mutex_lock(&cf->mu);
+    info = info_locked(cf);
+    pthread_mutex_unlock(&cf->mu);
+    return info;
+}
+
+struct oinfo *cfile_unsent_info(struct cache *cache, const char *key)
+{
+    struct oinfo *info = NULL;
+    struct cfile *cf;
+
+    pthread_mutex_lock(&cache->mu);
+    cf = table_find(cache, key);
+    if (cf) {
+        pthread_mutex_lock(&cf->mu);
+        if (cf->state != CFILE_CLEAN)
+            info = info_locked(cf);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    pthread_mutex_unlock(&cache->mu);
+    return info;
+}
+
+void cfile_publish_meta(struct cfile *cf)
+{
+    struct oinfo *info = NULL;
+    const char *name;
+    char *dir = NULL;
+
+    pthread_mutex_lock(&cf->mu);
+    if (!cf->orphan && cf->object) {
+        info = info_locked(cf);
+        if (key_split(cf->key, &dir, &name))
+            dir = NULL;
+    }
+    pthread_mutex_unlock(&cf->mu);
+    if (info && dir)
+        meta_put(cf->cache->meta, dir, name, S_ISDIR(info->attr.mode) ? META_DIR : META_FILE, info);
+    oinfo_put(info);
+    free(dir);
+}
+
+bool cfile_empty_unpublished(struct cfile *cf, bool *replaces)
+{
+    bool empty;
+
+    pthread_mutex_lock(&cf->mu);
+    empty = cf->attr.size == 0 && !cf->written && cf->data_gen > cf->data_sent_gen && !cf->orphan;
+    *replaces = cf->object && cf->object->attr.size > 0;
+    pthread_mutex_unlock(&cf->mu);
+    return empty;
+}
+
+/* -------------------------------------------------------------------------------------------- content */
+
+int cfile_need_fd(struct cfile *cf)
+{
+    struct cache *cache = cf->cache;
+    uint64_t number;
+
+    if (cf->fd >= 0)
+        return 0;
+    number = __atomic_fetch_add(&cache->next_file, 1, __ATOMIC_RELAXED);
+    if (asprintf(&cf->path, "%s/data/%016llx", cache->config.state_dir, (unsigned long long)number) < 0) {
+        cf->path = NULL;
+        return -ENOMEM;
+    }
+    cf->fd = open(cf->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (cf->fd < 0) {
+        int r = -errno;
+
+        log_err("data file %s: %s", cf->path, strerror(errno));
+        free(cf->path);
+        cf->path = NULL;
+        return r;
+    }
+    return 0;
+}
+
+int pwrite_all(int fd, const char *from, size_t n, uint64_t offset)
+{
+    while (n > 0) {
+        ssize_t w = pwrite(fd, from, n, (off_t)offset);
+
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w < 0)
+            return -errno;
+        from += w;
+        offset += (uint64_t)w;
+        n -= (size_t)w;
+    }
+    return 0;
+}
+
+int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset)
+{
+    char *p = to;
+    int fd, r = 0;
+
+    pthread_mutex_lock(&cf->mu);
+    fd = cf->fd;
+    pthread_mutex_unlock(&cf->mu);
+    pthread_rwlock_rdlock(&cf->io);
+    while (n > 0) {
+        ssize_t got = fd < 0 ? 0 : pread(fd, p, n, (off_t)offset);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            r = -errno;
+        if (got <= 0)
+            break;
+        p += got;
+        offset += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    pthread_rwlock_unlock(&cf->io);
+    if (!r)
+        memset(p, 0, n);
+    return r;
+}
+
+ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offset, bool append)
+{
+    int fd, r = evict_reserve(cf->cache, n);
+
+    if (r)
+        return r;
+    pthread_mutex_lock(&cf->mu);
+    r = cfile_need_fd(cf);
+    fd = cf->fd;
+    pthread_mutex_unlock(&cf->mu);
+    if (r)
+        return r;
+    if (append)
+        pthread_rwlock_wrlock(&cf->io);
+    else
+        pthread_rwlock_rdlock(&cf->io);
+    if (append) {
+        pthread_mutex_lock(&cf->mu);
+        offset = cf->attr.size;
+        pthread_mutex_unlock(&cf->mu);
+    }
+    if (offset + n > cf->cache->config.limits.object_max || offset + n < offset)
+        r = -EFBIG;
+    if (!r)
+        r = pwrite_all(fd, from, n, offset);
+    if (!r) {
+        pthread_mutex_lock(&cf->mu);
+        r = extent_map_write(cf->map, offset, offset + n, cf->epoch);
+        if (!r) {
+            if (offset + n > cf->attr.size)
+                cf->attr.size = offset + n;
+            clock_gettime(CLOCK_REALTIME_COARSE, &cf->attr.mtime);
+            cf->written = true;
+            cf->only_appends = cf->only_appends && append;
+            cfile_changed(cf, true);
+        }
+        pthread_mutex_unlock(&cf->mu);
+    }
+    pthread_rwlock_unlock(&cf->io);
+    evict_account(cf);
+    return r ? r : (ssize_t)n;
+}
+
+int cfile_truncate(struct cfile *cf, uint64_t size)
+{
+    int r = 0;
+
+    if (size > cf->cache->config.limits.object_max)
+        return -EFBIG;
+    pthread_rwlock_wrlock(&cf->io);
+    pthread_mutex_lock(&cf->mu);
+    if (size < cf->attr.size && cf->fd >= 0 && ftruncate(cf->fd, (off_t)size))
+        r = -errno;
+    if (!r)
+        r = extent_map_truncate(cf->map, size, cf->epoch);
+    if (!r) {
+        bool differs = size != cf->attr.size;
+
+        if (size == 0)
+            cf->written = false;
+        cf->attr.size = size;
+        cf->only_appends = false;
+        clock_gettime(CLOCK_REALTIME, &cf->attr.mtime);
+        if (differs)
+            cfile_prune_bases(cf);
+        cfile_changed(cf, differs || cf->data_gen > cf->data_sent_gen);
+        cfile_check(cf);
+    }
+    pthread_mutex_unlock(&cf->mu);
+    pthread_rwlock_unlock(&cf->io);
+    evict_account(cf);
+    return r;
+}
+
+struct read_op {
+    struct cfile *cf;
+    void *to;
+    size_t n;
+    uint64_t offset;
+    cache_done *done;
+    void *arg;
+};
+
+static void read_fetched(void *arg, int r);
+
+/* Reads what is local; else fetches the first missing piece and comes again. */
+static void read_step(struct read_op *op)
+{
+    struct cfile *cf = op->cf;
+    struct extent missing;
+    size_t n = 0;
+    bool remote = false;
+    int r = 0;
+
+    pthread_mutex_lock(&cf->mu);
+    if (op->offset < cf->attr.size) {
+        n = op->n < cf->attr.size - op->offset ? op->n : (size_t)(cf->attr.size - op->offset);
+        remote = extent_map_next_remote(cf->map, op->offset, op->offset + n, &missing);
+        if (!remote)
+            cf->served = true;
+    }
+    pthread_mutex_unlock(&cf->mu);
+    if (remote) {
+        fetch_range(cf, missing.start, missing.end, read_fetched, op);
+        return;
+    }
+    if (n)
+        r = cfile_pread(cf, op->to, n, op->offset);
+    op->done(op->arg, r ? r : (int)n);
+    cfile_release(cf);
+    free(op);
+}
+
+static void read_fetched(void *arg, int r)
+{
+    struct read_op *op = arg;
+
+    if (!r) {
+        read_step(op);
+        return;
+    }
+    op->done(op->arg, r);
+    cfile_release(op->cf);
+    free(op);
+}
+
+void cfile_read(struct cfile *cf, void *to, size_t n, uint64_t offset, cache_done *done, void *arg)
+{
+    struct read_op *op = malloc(sizeof(*op));
+
+    if (!op) {
+        done(arg, -ENOMEM);
+        return;
+    }
+    *op = (struct read_op){.cf = cfile_hold(cf), .to = to, .n = n, .offset = offset, .done = done, .arg = arg};
+    read_step(op);
+}
+
+/* ----------------------------------------------------------------------------------------- attributes */
+
+void cfile_set_attr(struct cfile *cf, const struct attr *attr, unsigned set)
+{
+    bool timer;
+
+    pthread_mutex_lock(&cf->mu);
+    if (set & CFILE_SET_MODE)
+        cf->attr.mode = (cf->attr.mode & S_IFMT) | (attr->mode & 07777);
+    if (set & CFILE_SET_UID)
+        cf->attr.uid = attr->uid;
+    if (set & CFILE_SET_GID)
+        cf->attr.gid = attr->gid;
+    if (set & CFILE_SET_MTIME)
+        cf->attr.mtime = attr->mtime;
+    if (cf->orphan) {
+        pthread_mutex_unlock(&cf->mu);
+        return;
+    }
+    cfile_changed(cf, false);
+    want_timer(cf, &timer);
+    pthread_mutex_unlock(&cf->mu);
+    if (timer)
+        submit_timer(cf);
+}
+
+int cfile_set_headers(struct cfile *cf, const struct kvlist *headers)
+{
+    struct kvlist copy = {0};
+    bool timer = false;
+    int r = kv_copy(&copy, headers);
+
+    if (r)
+        return r;
+    pthread_mutex_lock(&cf->mu);
+    kv_free(&cf->headers);
+    cf->headers = copy;
+    if (!cf->orphan) {
+        cfile_changed(cf, false);
+        want_timer(cf, &timer);
+    }
+    pthread_mutex_unlock(&cf->mu);
+    if (timer)
+        submit_timer(cf);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- flush */
+
+void cfile_flush(struct cfile *cf, cache_done *done, void *arg)
+{
+    struct waiter *w;
+    bool start;
+
+    pthread_mutex_lock(&cf->mu);
+    if (cf->orphan || cf->state == CFILE_CLEAN) {
+        pthread_mutex_unlock(&cf->mu);
+        done(arg, 0);
+        return;
+    }
+    w = malloc(sizeof(*w));
+    if (!w) {
+        pthread_mutex_unlock(&cf->mu);
+        done(arg, -ENOMEM);
+        return;
+    }
+    *w = (struct waiter){.gen = cf->gen, .done = done, .arg = arg};
+    list_add_tail(&cf->waiters, &w->link);
+    /* A running upload that covers it is enough. */
+    start = cf->state != CFILE_UPLOADING && cfile_upload_want(cf);
+    pthread_mutex_unlock(&cf->mu);
+    if (start)
+        cfile_upload_start(cf);
+}
+
+/* -------------------------------------------------------------------------------- changes of the object */
+
+void cfile_change(struct cfile *cf, struct change *change)
+{
+    bool first;
+
+    change->cf = cfile_hold(cf);
+    cache_busy(cf->cache, 1);
+    pthread_mutex_lock(&cf->mu);
+    first = list_empty(&cf->changes);
+    list_add_tail(&cf->changes, &change->link);
+    pthread_mutex_unlock(&cf->mu);
+    if (first)
+        change->begin(change);
+}
+
+void cfile_change_done(struct change *change)
+{
+    struct cfile *cf = change->cf;
+    struct cache *cache = cf->cache;
+    struct change *next = NULL;
+
+    pthread_mutex_lock(&cf->mu);
+    list_del(&change->link);
+    if (!list_empty(&cf->changes))
+        next = list_entry(cf->changes.next, struct change, link);
+    pthread_mutex_unlock(&cf->mu);
+    if (next)
+        next->begin(next);
+    cfile_release(cf);
+    cache_busy(cache, -1);
+}
+
+void cfile_rekey(struct cfile *cf, const char *key)
+{
+    struct cache *cache = cf->cache;
+    char *copy = strdup(key);
+    bool in_table;
+
+    if (!copy) {
+        log_crit("out of memory: %s goes on under its old name", cf->key);
+        return;
+    }
+    pthread_mutex_lock(&cache->mu);
+    pthread_mutex_lock(&cf->mu);
+    in_table = cf->in_table;
+    table_remove(cache, cf);
+    for (size_t i = 0; i < cf->n_bases; i++) {
+        char *base_key = strcmp(cf->bases[i].key, cf->key) ? NULL : strdup(copy);
+
+        if (base_key) {
+            free(cf->bases[i].key);
+            cf->bases[i].key = base_key;
+        }
+    }
+    free(cf->key);
+    cf->key = copy;
+    if (in_table)
+        table_add(cache, cf);
+    pthread_mutex_unlock(&cf->mu);
+    pthread_mutex_unlock(&cache->mu);
+}
+
+void cfile_orphan(struct cfile *cf)
+{
+    struct cache *cache = cf->cache;
+    struct list waiters;
+
+    list_init(&waiters);
+    pthread_mutex_lock(&cache->mu);
+    pthread_mutex_lock(&cf->mu);
+    table_remove(cache, cf);
+    cf->orphan = true;
+    list_splice_tail(&waiters, &cf->waiters);
+    pthread_mutex_unlock(&cf->mu);
+    pthread_mutex_unlock(&cache->mu);
+    list_for_each_safe (it, &waiters) {
+        struct waiter *w = list_entry(it, struct waiter, link);
+
+        w->done(w->arg, 0);
+        free(w);
+    }
+}
+
+ssize_t cfile_collect(struct cache *cache, const char *prefix, struct cfile ***out)
+{
+    size_t n = 0, skip = strlen(prefix);
+    struct cfile **v;
+
+    pthread_mutex_lock(&cache->mu);
+    v = calloc(cache->n_cfiles + 1, sizeof(struct cfile *));
+    for (size_t i = 0; v && i < cache->table_size; i++) {
+        list_for_each (it, &cache->table[i]) {
+            struct cfile *cf = list_entry(it, struct cfile, hash_link);
+
+            if (strncmp(cf->key, prefix, skip))
+                continue;
+            ref_locked(cf);
+            v[n++] = cf;
+        }
+    }
+    pthread_mutex_unlock(&cache->mu);
+    *out = v;
+    return v ? (ssize_t)n : -ENOMEM;
+}
+
+void cfile_free_all(struct cache *cache)
+{
+    for (size_t i = 0; i < cache->table_size; i++) {
+        list_for_each_safe (it, &cache->table[i]) {
+            struct cfile *cf = list_entry(it, struct cfile, hash_link);
+
+            list_del(&cf->lru);
+            table_remove(cache, cf);
+            if (cf->state != CFILE_CLEAN)
+                log_err("%s is unsent; its bytes are in %s", cf->key,
+                        cf->path ? cf->path : "no file (attributes only)");
+            cfile_destroy(cf, cf->state != CFILE_CLEAN);
+        }
+    }
+}

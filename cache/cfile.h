@@ -1,0 +1,266 @@
+/*
+ * cfile.h: one file's local state, inside cache/ only.
+ *
+ * A cfile exists while a file is open, has something unsent, or a change of its object is on its way; and, idle
+ * and clean, as long as the cache keeps its data (evict.c). It is found by its key; after an unlink, or when
+ * another file was renamed over it, it is an orphan: found by nobody, alive until its last handle is closed, never
+ * sent.
+ *
+ * States (of a file that is no orphan), and the invariants that cfile_check() tests after every change in builds
+ * without NDEBUG:
+ *
+ *      state      meaning                                        unsent  upload  flush waiters  error
+ *      CLEAN      the bucket holds what is here                  no      no      no             0
+ *      DIRTY      something was changed since                    yes     no*     no*            0
+ *      UPLOADING  what was changed is on its way                 yes     yes     any            0
+ *      REDIRTIED  ... and was changed again since                yes     yes     any            0
+ *      ERROR      the last upload failed; what was changed stays yes     no*     no*            < 0
+ *
+ *      * or the upload is queued behind another change of the object (`upload_queued`): then waiters may be there.
+ *      unsent: gen != sent_gen. upload: upload_gen != 0. UPLOADING: gen == upload_gen; REDIRTIED: gen > upload_gen.
+ *
+ * Events: a change (write, truncate, attributes) moves CLEAN and ERROR to DIRTY and UPLOADING to REDIRTIED. The
+ * start of an upload moves DIRTY to UPLOADING. Its success moves UPLOADING to CLEAN and REDIRTIED to DIRTY, its
+ * failure both to ERROR. Flush starts or queues an upload and waits for the generation that it saw.
+ *
+ * Changes of the object (uploads, delete, rename) run one at a time, in order: each is a `struct change` in the
+ * queue `changes`, and the one at its head is running.
+ *
+ * Locks. cache->mu (the table, references) before cf->mu (the state). cf->io (the data file's content) before
+ * cf->mu. No lock is held over the network; io is held over the local data file only.
+ */
+#ifndef CACHE_CFILE_H
+#define CACHE_CFILE_H
+
+#include "cache.h"
+
+#include "../oss/base_list.h"
+#include "../oss/base_pool.h"
+
+#include <pthread.h>
+
+enum cfile_state { CFILE_CLEAN, CFILE_DIRTY, CFILE_UPLOADING, CFILE_REDIRTIED, CFILE_ERROR };
+
+/* A change of the object under way or queued; embedded in what it belongs to. */
+struct change {
+    struct list link;
+    struct cfile *cf; /* set by cfile_change() */
+    /* Begins the change; no lock is held. Must lead to one cfile_change_done(), from whatever thread. */
+    void (*begin)(struct change *change);
+};
+
+struct waiter {
+    struct list link;
+    uint64_t gen;
+    cache_done *done;
+    void *arg;
+};
+
+/* An object whose bytes the extent map refers to. */
+struct base {
+    int id;
+    char *key;
+    struct oinfo *info;
+};
+
+struct cfile {
+    struct cache *cache;
+
+    /* Guarded by cache->mu. */
+    struct list hash_link;
+    struct list lru; /* in cache->idle while nobody holds a reference */
+    unsigned refs;
+    bool in_table;
+    uint64_t cached_bytes; /* what it counts for in cache->cached_bytes */
+
+    /* Guarded by io: the content of the data file. Readers and writers of ranges share it, fills exclude. */
+    pthread_rwlock_t io;
+
+    pthread_mutex_t mu; /* guards all below */
+    char *key;          /* changes only under cache->mu and mu both */
+    int fd;             /* data file, -1 until needed */
+    char *path;         /* of the data file */
+    enum cfile_state state;
+    bool orphan;
+    bool absent; /* there is no object under `key`, and none was ever sent */
+    unsigned opens, writers;
+
+    uint64_t gen;        /* counts changes */
+    uint64_t sent_gen;   /* the bucket holds the file as of this generation */
+    uint64_t upload_gen; /* of the running upload, 0: none */
+    uint64_t data_gen;   /* the last change of the content */
+    uint64_t data_sent_gen;
+    bool upload_queued;
+    int error;
+    unsigned failures; /* in a row */
+    bool retry_set;    /* retry is submitted */
+    struct job retry;
+    bool timer_set;   /* timer is submitted: pending attributes go out when it runs */
+    struct job timer; /* holds a reference */
+
+    struct attr attr;
+    struct kvlist headers; /* as they shall be, xattrs included */
+    bool attr_changed;     /* differs from the object's */
+    bool times_set;        /* mtime was set by a program after the last write */
+
+    struct extent_map *map;
+    uint32_t epoch;
+    uint64_t flushed; /* bytes sent by flushes since open */
+    bool written;     /* bytes were written since it was made or emptied */
+    bool served;      /* bytes of the base were returned to a reader */
+    bool only_appends;
+
+    struct base *bases;
+    size_t n_bases;
+    int next_base;
+    struct oinfo *object; /* the object under `key` now; NULL: none */
+
+    struct list changes; /* of struct change; the head is running */
+    struct list waiters; /* of struct waiter */
+    struct list fetches; /* of struct fetch, fetch.c */
+    uint64_t read_next;  /* where a sequential reader comes next */
+    uint64_t read_window;
+};
+
+struct cache {
+    struct oss *oss;
+    struct cache_config config; /* strings owned */
+    struct pool *pool;
+    struct meta *meta;
+    struct names *names; /* names.c */
+
+    pthread_mutex_t mu;
+    pthread_cond_t idle_cond;
+    struct list *table; /* cfiles by key */
+    size_t table_size, n_cfiles;
+    struct list idle;      /* least recently used first */
+    uint64_t cached_bytes; /* in data files of idle and open files */
+    uint64_t next_file;
+    uint64_t busy; /* changes, fetches and name questions under way */
+    bool draining;
+    uint64_t space_check; /* bytes written since the free space was last looked at */
+};
+
+/* ------------------------------------------------------------------------------------- cfile.c, internal */
+
+/*
+ * The cfile of `key` for a change of the object, made when there is none. Referenced. `info` NULL with a new one: a
+ * file that does not exist in the bucket, and has nothing unsent either.
+ */
+struct cfile *cfile_obtain(struct cache *cache, const char *key, struct oinfo *info);
+
+/* What a file with something unsent is here, NULL when there is none such; a reference. */
+struct oinfo *cfile_unsent_info(struct cache *cache, const char *key);
+
+/* Its attributes and headers as an oinfo; NULL when out of memory. mu not held. */
+struct oinfo *cfile_info(struct cfile *cf);
+
+/* Queues a change; begins it at once when none is running. Holds a reference until it is done. */
+void cfile_change(struct cfile *cf, struct change *change);
+void cfile_change_done(struct change *change);
+
+/* Aborts when the table above does not hold. Call with mu held. */
+void cfile_check(const struct cfile *cf);
+
+/* Opens the data file when it is not yet. mu held. 0 or a negative errno. */
+int cfile_need_fd(struct cfile *cf);
+
+/* Marks a change of attributes or content; mu held. */
+void cfile_changed(struct cfile *cf, bool data);
+
+/* The file gets the name `key` (which no other cfile in the table has). */
+void cfile_rekey(struct cfile *cf, const char *key);
+
+/* The file is no more under its name: out of the table, its unsent changes are dropped, waiters get 0. */
+void cfile_orphan(struct cfile *cf);
+
+/* Starts over from `info`, the object as it is now: nothing local, nothing unsent but attributes. mu held. */
+int cfile_rebase(struct cfile *cf, struct oinfo *info);
+
+/*
+ * The object under the file's key is now `info`, a copy of the one before that carries the attributes of generation
+ * `gen` (0: those of the object): the bases that named the old one follow. mu held.
+ */
+void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen);
+
+/* All referenced cfiles whose key begins with `prefix`; *out is malloc'ed. Returns how many, or -ENOMEM. */
+ssize_t cfile_collect(struct cache *cache, const char *prefix, struct cfile ***out);
+
+/* All n bytes at `offset` of the descriptor. 0 or a negative errno. */
+int pwrite_all(int fd, const char *from, size_t n, uint64_t offset);
+
+/* Bytes [offset, +n) of the data file, zeros where it has none. Holds io. 0 or a negative errno. */
+int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset);
+const struct base *cfile_base(const struct cfile *cf, int id);             /* mu held; NULL when unknown */
+int cfile_add_base(struct cfile *cf, const char *key, struct oinfo *info); /* mu held; the id or -ENOMEM */
+void cfile_prune_bases(struct cfile *cf);                                  /* mu held */
+
+/* Tells the name cache what the file is now. No lock held. */
+void cfile_publish_meta(struct cfile *cf);
+
+/* ------------------------------------------------------------------------------------------- upload.c */
+
+/* mu held: an upload is needed; queues it if none is queued. Returns true when cfile_upload_start() must follow. */
+bool cfile_upload_want(struct cfile *cf);
+/* After cfile_upload_want() said so, mu not held. */
+void cfile_upload_start(struct cfile *cf);
+
+/*
+ * Copies the object of `cf` to the key `to` (rename): through the same executor, single copy or parts. With the
+ * file's pending attributes folded in. done gets the new object's info (borrowed) or an error.
+ */
+typedef void copy_done(void *arg, int r, struct oinfo *info);
+void upload_copy(struct cfile *cf, const char *to, copy_done *done, void *arg);
+
+/* The ACL that a copy or an overwrite of `key` must send again, "" for none. On a worker. Logs a refusal. */
+int object_acl(struct cache *cache, const char *key, char acl[24], struct oss_error *err);
+
+/* -------------------------------------------------------------------------------------------- fetch.c */
+
+/*
+ * Brings the beginning of [start, end) into the data file, and more as read-ahead sees fit: 0 when the map should be
+ * looked at again.
+ */
+void fetch_range(struct cfile *cf, uint64_t start, uint64_t end, cache_done *done, void *arg);
+
+/* Brings all of [start, end) into the data file. */
+void fetch_all(struct cfile *cf, uint64_t start, uint64_t end, cache_done *done, void *arg);
+
+/* -------------------------------------------------------------------------------------------- evict.c */
+
+/* The data file of cf grew or shrank, or it became idle: keeps the bounds. No lock held. */
+void evict_account(struct cfile *cf);
+/* Drops idle clean files until the cache holds no more than its size, or `bytes`. */
+void evict_shrink(struct cache *cache);
+void evict_shrink_to(struct cache *cache, uint64_t bytes);
+/* May `n` more bytes be written? 0 or -ENOSPC. */
+int evict_reserve(struct cache *cache, uint64_t n);
+
+/* ---------------------------------------------------------------------------------------- names.c, changes.c */
+
+struct names *names_new(struct cache *cache);
+void names_free(struct names *names);
+
+/* Directory key and name of a key: "a/b/c" -> "a/b/", "c"; "a/b/" -> "a/", "b". Both malloc'ed in one block, *dir. */
+int key_split(const char *key, char **dir, const char **name);
+
+/* The end: every cfile goes; the data of what is unsent stays on disk, and is named in the log. */
+void cfile_free_all(struct cache *cache);
+
+/* Before the object that open handles may still read goes, what is not local of it is fetched. */
+void save_for_handles(struct cfile *cf, cache_done *done, void *arg);
+
+/* 0 when nothing but the marker itself is below the directory `key`; -ENOTEMPTY. Blocks: on a worker. */
+int check_empty(struct cache *cache, const char *key);
+
+/* Tells the name cache what `key` is now; and that the directory it is in has changed. */
+void put_known(struct cache *cache, const char *key, enum meta_state state, struct oinfo *info);
+void touch_parent(struct cache *cache, const char *key);
+
+/* Counts work under way, for cache_drain(). */
+void cache_busy(struct cache *cache, int delta);
+
+/* One log line for a failed operation. */
+void cache_log_error(const char *what, const char *key, const struct oss_error *err);
+
+#endif

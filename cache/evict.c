@@ -1,0 +1,71 @@
+/*
+ * Bounds of the local disk: clean data of closed files is dropped, least recently used first, when the cache grows
+ * over its size or the disk's free space falls under the guard; what is unsent is never dropped. When nothing more
+ * can be dropped, a write gets ENOSPC before the disk is full.
+ */
+#include "cfile.h"
+
+#include <errno.h>
+#include <sys/statvfs.h>
+
+#define CHECK_EVERY (16u << 20) /* bytes written between two looks at the disk's free space */
+
+void evict_account(struct cfile *cf)
+{
+    struct cache *cache = cf->cache;
+    uint64_t bytes;
+    bool over;
+
+    pthread_mutex_lock(&cache->mu);
+    pthread_mutex_lock(&cf->mu);
+    bytes = extent_map_local_bytes(cf->map);
+    pthread_mutex_unlock(&cf->mu);
+    cache->cached_bytes += bytes - cf->cached_bytes;
+    cf->cached_bytes = bytes;
+    over = cache->cached_bytes > cache->config.cache_size && !list_empty(&cache->idle);
+    pthread_mutex_unlock(&cache->mu);
+    if (over)
+        evict_shrink(cache);
+}
+
+static bool disk_is_low(const struct cache *cache, uint64_t n)
+{
+    struct statvfs fs;
+    uint64_t guard, available;
+
+    if (statvfs(cache->config.state_dir, &fs))
+        return false;
+    available = (uint64_t)fs.f_bavail * fs.f_frsize;
+    guard = (uint64_t)fs.f_blocks * fs.f_frsize / 100 * cache->config.free_percent;
+    return available < guard + n;
+}
+
+int evict_reserve(struct cache *cache, uint64_t n)
+{
+    bool full, look;
+
+    pthread_mutex_lock(&cache->mu);
+    cache->space_check += n;
+    look = cache->space_check >= CHECK_EVERY;
+    if (look)
+        cache->space_check = 0;
+    full = cache->cached_bytes + n > cache->config.cache_size;
+    pthread_mutex_unlock(&cache->mu);
+    if (full) {
+        evict_shrink_to(cache, cache->config.cache_size > n ? cache->config.cache_size - n : 0);
+        pthread_mutex_lock(&cache->mu);
+        full = cache->cached_bytes + n > cache->config.cache_size;
+        pthread_mutex_unlock(&cache->mu);
+        if (full)
+            return -ENOSPC;
+    }
+    if (!look || !disk_is_low(cache, CHECK_EVERY))
+        return 0;
+    evict_shrink_to(cache, 0);
+    if (!disk_is_low(cache, CHECK_EVERY))
+        return 0;
+    pthread_mutex_lock(&cache->mu);
+    cache->space_check = CHECK_EVERY; /* the next write looks again */
+    pthread_mutex_unlock(&cache->mu);
+    return -ENOSPC;
+}

@@ -1,0 +1,358 @@
+/*
+ * Bringing remote ranges into the data file.
+ *
+ * Nobody fetches a range twice at the same time: a second reader waits for the first one's download. A sequential
+ * reader is kept ahead of: the window grows while it reads on, and is cut into pieces that are fetched in parallel. A
+ * small file is fetched whole with its first read, so that its CRC can be compared. Every request is tied to the
+ * ETag of the base; a piece becomes readable as it arrives, a whole object only when its CRC was right.
+ *
+ * A 412 means that the object was replaced. While nobody has read bytes of the old one and nothing was changed
+ * here, the file moves on to the new object; otherwise the read fails with ESTALE and one log line.
+ */
+#include "cfile.h"
+
+#include "../oss/base_log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WHOLE_MAX  (1u << 20)   /* files up to this are fetched whole */
+#define SMALL_MAX  (256u << 10) /* a request up to this is latency, not bulk */
+#define PIECE_MAX  (4u << 20)
+#define WINDOW_MIN (512u << 10)
+
+struct fetch_waiter {
+    struct list link;
+    uint64_t start, end; /* what it waits for; served when the piece has passed `end` */
+    cache_done *done;
+    void *arg;
+};
+
+struct fetch {
+    struct list link; /* in cf->fetches, guarded by cf->mu like all below */
+    struct job job;
+    struct cfile *cf;
+    int base;
+    uint64_t start, end; /* range of the file */
+    uint64_t base_offset;
+    uint64_t pos; /* readable up to here */
+    bool whole;   /* the whole object: readable only at the end */
+    struct list waiters;
+};
+
+/* mu held: the running fetch that covers `offset`, or NULL; *limit is where the next one begins. */
+static struct fetch *covering(struct cfile *cf, uint64_t offset, uint64_t *limit)
+{
+    list_for_each (it, &cf->fetches) {
+        struct fetch *f = list_entry(it, struct fetch, link);
+
+        if (f->start <= offset && offset < f->end)
+            return f;
+        if (f->start > offset && f->start < *limit)
+            *limit = f->start;
+    }
+    return NULL;
+}
+
+/* Takes out the waiters whose range is readable now; mu held. */
+static void take_served(struct fetch *f, struct list *served)
+{
+    list_for_each_safe (it, &f->waiters) {
+        struct fetch_waiter *w = list_entry(it, struct fetch_waiter, link);
+
+        if (w->end <= f->pos || (f->pos == f->end && !f->whole)) {
+            list_del(&w->link);
+            list_add_tail(served, &w->link);
+        }
+    }
+}
+
+static void wake(struct list *waiters, int r)
+{
+    list_for_each_safe (it, waiters) {
+        struct fetch_waiter *w = list_entry(it, struct fetch_waiter, link);
+
+        w->done(w->arg, r);
+        free(w);
+    }
+}
+
+/*
+ * Writes those bytes that are still remote of the same base. io keeps writers and truncation out, so what is remote
+ * stays so while mu is free for the write itself.
+ */
+static int fill(struct fetch *f, uint64_t start, const char *data, size_t n)
+{
+    struct cfile *cf = f->cf;
+    uint64_t at = start, end = start + n;
+    struct extent ex;
+    int fd, r;
+
+    pthread_rwlock_wrlock(&cf->io);
+    pthread_mutex_lock(&cf->mu);
+    r = cfile_need_fd(cf);
+    fd = cf->fd;
+    while (!r && extent_map_next_remote(cf->map, at, end, &ex)) {
+        at = ex.end;
+        if (ex.base != f->base)
+            continue;
+        pthread_mutex_unlock(&cf->mu);
+        r = pwrite_all(fd, data + (ex.start - start), ex.end - ex.start, ex.start);
+        pthread_mutex_lock(&cf->mu);
+        if (!r && !f->whole)
+            r = extent_map_fetched(cf->map, ex.start, ex.end);
+    }
+    pthread_mutex_unlock(&cf->mu);
+    pthread_rwlock_unlock(&cf->io);
+    return r;
+}
+
+static int sink_write(void *arg, uint64_t offset, const void *data, size_t n)
+{
+    struct fetch *f = arg;
+    struct list served;
+    uint64_t start = f->start + (offset - f->base_offset);
+    int r = fill(f, start, data, n);
+
+    if (r)
+        return r;
+    list_init(&served);
+    pthread_mutex_lock(&f->cf->mu);
+    if (!f->whole) {
+        f->pos = start + n;
+        take_served(f, &served);
+    }
+    pthread_mutex_unlock(&f->cf->mu);
+    wake(&served, 0);
+    return 0;
+}
+
+/* The object was replaced: may the file move on to the new one? Asks for it; true when it did. */
+static bool move_on(struct cfile *cf, const char *key)
+{
+    struct cache *cache = cf->cache;
+    struct oss_object object = {0};
+    struct oss_error err;
+    struct oinfo *info = NULL;
+    bool moved = false;
+
+    if (!cache->oss->ops->head(cache->oss, key, &object, &err))
+        info = oinfo_from_object(&object, &cache->config.defaults, false);
+    oss_object_free(&object);
+    pthread_rwlock_wrlock(&cf->io);
+    pthread_mutex_lock(&cf->mu);
+    if (info && !cf->orphan && !cf->served && cf->data_gen <= cf->data_sent_gen && list_empty(&cf->changes) &&
+        !strcmp(cf->key, key))
+        moved = cfile_rebase(cf, info) == 0;
+    pthread_mutex_unlock(&cf->mu);
+    pthread_rwlock_unlock(&cf->io);
+    oinfo_put(info);
+    if (moved)
+        cfile_publish_meta(cf);
+    return moved;
+}
+
+static int run(struct fetch *f, char **key)
+{
+    struct cache *cache = f->cf->cache;
+    struct oss_sink sink = {.write = sink_write, .arg = f};
+    char etag[OSS_ETAG_SIZE];
+    const struct base *base;
+    struct oss_error err = {0};
+    int r;
+
+    pthread_mutex_lock(&f->cf->mu);
+    base = cfile_base(f->cf, f->base);
+    *key = base ? strdup(base->key) : NULL;
+    memcpy(etag, base ? base->info->etag : "", base ? sizeof(etag) : 1);
+    pthread_mutex_unlock(&f->cf->mu);
+    if (!base)
+        return 0; /* written over or replaced meanwhile: the readers look again */
+    if (!*key)
+        return -ENOMEM;
+    r = cache->oss->ops->get(cache->oss, *key, f->whole ? 0 : f->base_offset,
+                             f->whole ? OSS_WHOLE : f->end - f->start, *etag ? etag : NULL, &sink, NULL, &err);
+    if (r)
+        cache_log_error("reading", *key, &err);
+    return r;
+}
+
+static void fetch_run(struct job *job)
+{
+    struct fetch *f = list_entry(job, struct fetch, job);
+    struct cfile *cf = f->cf;
+    struct cache *cache = cf->cache;
+    struct list served;
+    char *key = NULL;
+    int r = run(f, &key);
+
+    list_init(&served);
+    pthread_mutex_lock(&cf->mu);
+    if (!r && f->whole)
+        r = extent_map_fetched(cf->map, f->start, f->end);
+    list_del(&f->link);
+    pthread_mutex_unlock(&cf->mu);
+    if (r == -ESTALE && key && move_on(cf, key))
+        r = 0; /* the readers look again, at the new object */
+    if (r == -ENOENT)
+        r = -ESTALE; /* deleted by another host: the handle is, not the name */
+    pthread_mutex_lock(&cf->mu);
+    list_splice_tail(&served, &f->waiters);
+    pthread_mutex_unlock(&cf->mu);
+    evict_account(cf);
+    wake(&served, r);
+    free(key);
+    free(f);
+    cfile_release(cf);
+    cache_busy(cache, -1);
+}
+
+/* mu held: a new fetch of [start, end), one extent of one base. NULL when out of memory. */
+static struct fetch *fetch_new(struct cfile *cf, const struct extent *ex, uint64_t end)
+{
+    struct fetch *f = calloc(1, sizeof(*f));
+    const struct base *base = cfile_base(cf, ex->base);
+
+    if (!f)
+        return NULL;
+    f->job.run = fetch_run;
+    f->cf = cf;
+    f->base = ex->base;
+    f->start = f->pos = ex->start;
+    f->end = end;
+    f->base_offset = ex->base_offset;
+    f->whole = f->start == 0 && f->base_offset == 0 && base && end == base->info->attr.size;
+    list_init(&f->waiters);
+    list_add_tail(&cf->fetches, &f->link);
+    return f;
+}
+
+/* mu held: how far beyond the wanted range it pays to fetch. */
+static uint64_t window_end(struct cfile *cf, uint64_t start, uint64_t end)
+{
+    uint64_t size = cf->attr.size;
+
+    if (size <= WHOLE_MAX)
+        return size;
+    if (start == cf->read_next && start != 0) {
+        cf->read_window = cf->read_window ? cf->read_window * 2 : WINDOW_MIN;
+        if (cf->read_window > (uint64_t)PIECE_MAX * cf->cache->config.parallel_count * 2)
+            cf->read_window = (uint64_t)PIECE_MAX * cf->cache->config.parallel_count * 2;
+    } else {
+        cf->read_window = 0;
+    }
+    if (end + cf->read_window < size)
+        return end + cf->read_window;
+    return size;
+}
+
+static void submit(struct cfile *cf, struct fetch **fetches, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        bool small = fetches[i]->end - fetches[i]->start <= SMALL_MAX;
+
+        cfile_hold(cf);
+        cache_busy(cf->cache, 1);
+        pool_submit(cf->cache->pool, small ? POOL_META : POOL_BULK, &fetches[i]->job);
+    }
+}
+
+/* mu held: fetches for what is remote in [at, until) and not on its way, at most `max` pieces. */
+static size_t begin_pieces(struct cfile *cf, uint64_t at, uint64_t until, struct fetch **out, size_t max)
+{
+    struct extent ex;
+    size_t n = 0;
+
+    while (n < max && extent_map_next_remote(cf->map, at, until, &ex)) {
+        uint64_t limit = ex.end;
+        struct fetch *f = covering(cf, ex.start, &limit);
+
+        if (f) {
+            at = f->end;
+            continue;
+        }
+        if (limit > ex.start + PIECE_MAX)
+            limit = ex.start + PIECE_MAX;
+        f = fetch_new(cf, &ex, limit);
+        if (!f)
+            break;
+        out[n++] = f;
+        at = limit;
+    }
+    return n;
+}
+
+#define PIECES_AT_ONCE 32
+
+void fetch_range(struct cfile *cf, uint64_t start, uint64_t end, cache_done *done, void *arg)
+{
+    struct fetch *fresh[PIECES_AT_ONCE], *first;
+    struct fetch_waiter *w = malloc(sizeof(*w));
+    struct extent missing;
+    size_t n;
+    uint64_t until, ignored = UINT64_MAX;
+    bool remote;
+
+    if (!w) {
+        done(arg, -ENOMEM);
+        return;
+    }
+    pthread_mutex_lock(&cf->mu);
+    until = window_end(cf, start, end);
+    n = begin_pieces(cf, start, until, fresh, PIECES_AT_ONCE);
+    cf->read_next = until;
+    first = covering(cf, start, &ignored);
+    if (first) {
+        *w = (struct fetch_waiter){
+            .start = start, .end = end < first->end ? end : first->end, .done = done, .arg = arg};
+        list_add_tail(&first->waiters, &w->link);
+    }
+    remote = extent_map_next_remote(cf->map, start, end, &missing);
+    pthread_mutex_unlock(&cf->mu);
+    submit(cf, fresh, n);
+    if (first)
+        return;
+    free(w);
+    done(arg, remote ? -ENOMEM : 0);
+}
+
+/* ------------------------------------------------------------------------------------ the whole of a range */
+
+struct all {
+    struct cfile *cf;
+    uint64_t start, end;
+    cache_done *done;
+    void *arg;
+};
+
+static void all_step(void *arg, int r)
+{
+    struct all *all = arg;
+    struct cfile *cf = all->cf;
+    struct extent missing;
+    bool remote;
+
+    pthread_mutex_lock(&cf->mu);
+    remote = extent_map_next_remote(cf->map, all->start, all->end, &missing);
+    pthread_mutex_unlock(&cf->mu);
+    if (!r && remote) {
+        fetch_range(cf, missing.start, missing.end, all_step, all);
+        return;
+    }
+    all->done(all->arg, r);
+    cfile_release(cf);
+    free(all);
+}
+
+void fetch_all(struct cfile *cf, uint64_t start, uint64_t end, cache_done *done, void *arg)
+{
+    struct all *all = malloc(sizeof(*all));
+
+    if (!all) {
+        done(arg, -ENOMEM);
+        return;
+    }
+    *all = (struct all){.cf = cfile_hold(cf), .start = start, .end = end, .done = done, .arg = arg};
+    all_step(all, 0);
+}

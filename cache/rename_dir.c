@@ -1,0 +1,437 @@
+/*
+ * Rename of a directory: list, copy everything in parallel, and only when all copies stand delete what was copied, in
+ * batches. A failed copy deletes the other copies again. In between both trees exist; at no moment is a file in
+ * neither place.
+ *
+ * The local files below the directory are held for that time: a change that does nothing but stand at the head of
+ * each one's queue, so that no upload goes to the old name behind our back. They take their new names at the end.
+ */
+#include "cfile.h"
+
+#include "../oss/base_log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COPIES_AT_ONCE 48
+
+struct dir_rename;
+
+struct hold {
+    struct change change;
+    struct dir_rename *d;
+};
+
+struct child {
+    struct job job;
+    struct dir_rename *d;
+    struct cfile *big; /* while a multipart copy of it runs */
+    char *from;        /* key */
+    uint64_t size;
+    char etag[OSS_ETAG_SIZE];
+    char new_etag[OSS_ETAG_SIZE];
+    time_t new_modified;
+    bool copied;
+};
+
+struct dir_rename {
+    struct cache *cache;
+    char *from, *to; /* keys with trailing '/' */
+    cache_done *done;
+    void *arg;
+    struct job job;
+    struct hold *holds;
+    size_t n_holds;
+    struct child *children;
+    size_t n_children, room;
+
+    pthread_mutex_t mu; /* guards the four below */
+    size_t held, next, running;
+    int r;
+};
+
+static void dir_end(struct dir_rename *d)
+{
+    cache_done *done = d->done;
+    struct cache *cache = d->cache;
+    void *arg = d->arg;
+    int r = d->r;
+
+    for (size_t i = 0; i < d->n_holds; i++)
+        cfile_change_done(&d->holds[i].change);
+    for (size_t i = 0; i < d->n_children; i++)
+        free(d->children[i].from);
+    pthread_mutex_destroy(&d->mu);
+    free(d->children);
+    free(d->holds);
+    free(d->from);
+    free(d->to);
+    free(d);
+    done(arg, r);
+    cache_busy(cache, -1);
+}
+
+/* "from/x/y" -> "to/x/y", malloc'ed. */
+static char *new_key(const struct dir_rename *d, const char *key)
+{
+    const char *rest = key + strlen(d->from);
+    char *out = malloc(strlen(d->to) + strlen(rest) + 1);
+
+    if (out) {
+        strcpy(out, d->to);
+        strcat(out, rest);
+    }
+    return out;
+}
+
+/* Deletes the keys of all children for which copied is set: the originals, or to undo the copies. */
+static int delete_children(struct dir_rename *d, bool originals)
+{
+    struct oss *oss = d->cache->oss;
+    bool deleted[OSS_LIST_MAX];
+    char *keys[OSS_LIST_MAX];
+    struct oss_error err;
+    int r = 0;
+
+    for (size_t i = 0; i < d->n_children;) {
+        size_t n = 0;
+
+        for (; i < d->n_children && n < OSS_LIST_MAX; i++) {
+            char *key = NULL;
+
+            if (d->children[i].copied)
+                key = originals ? strdup(d->children[i].from) : new_key(d, d->children[i].from);
+            if (key)
+                keys[n++] = key;
+        }
+        if (n == 0)
+            break;
+        memset(deleted, 0, sizeof(deleted));
+        err = (struct oss_error){0};
+        if (oss->ops->delete_many(oss, (const char *const *)keys, n, deleted, &err)) {
+            cache_log_error("deleting what was renamed", keys[0], &err);
+            r = err.err;
+        }
+        for (size_t k = 0; k < n; k++) {
+            if (!deleted[k] && !r) {
+                log_err("deleting %s: the service did not confirm it", keys[k]);
+                r = -EIO;
+            }
+            free(keys[k]);
+        }
+    }
+    return r;
+}
+
+/* Files that are open or unsent here take their new names. */
+static void rekey_files(struct dir_rename *d)
+{
+    struct cfile **files;
+    ssize_t n = cfile_collect(d->cache, d->from, &files);
+
+    for (ssize_t i = 0; i < n; i++) {
+        struct cfile *cf = files[i];
+        struct child *child = NULL;
+        struct oinfo *info = NULL;
+        char *key = new_key(d, cf->key);
+
+        for (size_t k = 0; k < d->n_children && !child; k++)
+            if (!strcmp(d->children[k].from, cf->key))
+                child = &d->children[k];
+        if (key)
+            cfile_rekey(cf, key);
+        pthread_mutex_lock(&cf->mu);
+        if (child && cf->object && (info = oinfo_clone(cf->object))) {
+            memcpy(info->etag, child->new_etag, sizeof(info->etag));
+            info->last_modified = child->new_modified;
+            cfile_moved(cf, info, 0);
+        }
+        pthread_mutex_unlock(&cf->mu);
+        oinfo_put(info);
+        free(key);
+        cfile_release(cf);
+    }
+    free(n < 0 ? NULL : files);
+}
+
+static void move_names(struct dir_rename *d)
+{
+    struct meta *meta = d->cache->meta;
+    struct meta_result old = {0};
+    const char *name;
+    char *dir;
+
+    if (!key_split(d->from, &dir, &name)) {
+        meta_get(meta, dir, name, &old);
+        free(dir);
+    }
+    meta_forget_tree(meta, d->from);
+    meta_forget_tree(meta, d->to);
+    put_known(d->cache, d->from, META_ABSENT, NULL);
+    put_known(d->cache, d->to, META_DIR, old.info);
+    touch_parent(d->cache, d->from);
+    touch_parent(d->cache, d->to);
+    oinfo_put(old.info);
+}
+
+/* All copies have ended. */
+static void finish_run(struct job *job)
+{
+    struct dir_rename *d = list_entry(job, struct dir_rename, job);
+
+    if (d->r) {
+        if (delete_children(d, false))
+            log_err("rename of %s failed, and copies of its files are left below %s", d->from, d->to);
+        meta_forget_tree(d->cache->meta, d->to);
+    } else {
+        d->r = delete_children(d, true);
+        if (d->r)
+            meta_forget_tree(d->cache->meta, d->from);
+        rekey_files(d);
+        move_names(d);
+    }
+    dir_end(d);
+}
+
+/* ------------------------------------------------------------------------------------------- the copies */
+
+static void start_children(struct dir_rename *d);
+
+static void child_ended(struct child *child, int r)
+{
+    struct dir_rename *d = child->d;
+
+    child->copied = !r;
+    pthread_mutex_lock(&d->mu);
+    d->running--;
+    if (r && !d->r)
+        d->r = r;
+    pthread_mutex_unlock(&d->mu);
+    start_children(d);
+}
+
+static void big_copied(void *arg, int r, struct oinfo *info)
+{
+    struct child *child = arg;
+
+    if (!r) {
+        memcpy(child->new_etag, info->etag, sizeof(child->new_etag));
+        child->new_modified = info->last_modified;
+    }
+    cfile_release(child->big);
+    child->big = NULL;
+    child_ended(child, r);
+}
+
+/* Above the limit of a single copy: in parts, by the one executor. */
+static int copy_big(struct child *child, const char *to)
+{
+    struct cache *cache = child->d->cache;
+    struct oss_object object = {0};
+    struct oss_error err = {0};
+    struct oinfo *info = NULL;
+    int r = cache->oss->ops->head(cache->oss, child->from, &object, &err);
+
+    if (r) {
+        cache_log_error("renaming", child->from, &err);
+    } else {
+        info = oinfo_from_object(&object, &cache->config.defaults, false);
+        child->big = info ? cfile_obtain(cache, child->from, info) : NULL;
+        r = child->big ? 0 : -ENOMEM;
+    }
+    oss_object_free(&object);
+    oinfo_put(info);
+    if (!r)
+        upload_copy(child->big, to, big_copied, child);
+    return r;
+}
+
+static int copy_small(struct child *child, const char *to)
+{
+    struct cache *cache = child->d->cache;
+    struct kvlist headers = {0};
+    struct oss_copy_opts opts = {.if_match = *child->etag ? child->etag : NULL, .headers = &headers};
+    struct oss_object made = {0};
+    struct oss_error err = {0};
+    char acl[24];
+    int r = 0;
+
+    if (cache->config.keep_acl) {
+        r = object_acl(cache, child->from, acl, &err);
+        if (!r && *acl)
+            r = kv_set(&headers, "x-oss-object-acl", acl);
+    }
+    if (!r)
+        r = cache->oss->ops->copy(cache->oss, child->from, to, &opts, &made, &err);
+    if (r)
+        cache_log_error("renaming", child->from, &err);
+    memcpy(child->new_etag, made.etag, sizeof(child->new_etag));
+    child->new_modified = made.last_modified ? made.last_modified : made.date;
+    oss_object_free(&made);
+    kv_free(&headers);
+    return r;
+}
+
+static void child_run(struct job *job)
+{
+    struct child *child = list_entry(job, struct child, job);
+    char *to = new_key(child->d, child->from);
+    bool big = child->size > (uint64_t)child->d->cache->config.limits.copy_max;
+    int r;
+
+    if (!to)
+        r = -ENOMEM;
+    else if (strlen(to) > OSS_KEY_MAX)
+        r = -ENAMETOOLONG;
+    else
+        r = big ? copy_big(child, to) : copy_small(child, to);
+    free(to);
+    if (!big || r)
+        child_ended(child, r);
+}
+
+static void start_children(struct dir_rename *d)
+{
+    bool last;
+
+    pthread_mutex_lock(&d->mu);
+    while (!d->r && d->next < d->n_children && d->running < COPIES_AT_ONCE) {
+        struct child *child = &d->children[d->next++];
+
+        d->running++;
+        child->d = d;
+        child->job.run = child_run;
+        pool_submit(d->cache->pool, POOL_META, &child->job);
+    }
+    last = d->running == 0 && (d->r || d->next == d->n_children);
+    if (last)
+        d->running = SIZE_MAX; /* nobody else is last */
+    pthread_mutex_unlock(&d->mu);
+    if (!last)
+        return;
+    d->job.run = finish_run;
+    pool_submit(d->cache->pool, POOL_META, &d->job);
+}
+
+/* ------------------------------------------------------------------------------------------- the listing */
+
+static int add_children(struct dir_rename *d, struct oss_list *page)
+{
+    for (size_t i = 0; i < page->n_entries; i++) {
+        struct oss_list_entry *e = &page->entries[i];
+
+        if (strncmp(e->key, d->from, strlen(d->from)))
+            return -EIO;
+        if (d->n_children == d->room) {
+            size_t room = d->room ? 2 * d->room : 64;
+            struct child *v = realloc(d->children, room * sizeof(*v));
+
+            if (!v)
+                return -ENOMEM;
+            d->children = v;
+            d->room = room;
+        }
+        d->children[d->n_children] = (struct child){.from = e->key, .size = e->size};
+        memcpy(d->children[d->n_children].etag, e->etag, sizeof(e->etag));
+        e->key = NULL; /* ours now */
+        d->n_children++;
+    }
+    return page->skipped ? -EIO : 0; /* what cannot be named cannot be moved */
+}
+
+static int list_children(struct dir_rename *d)
+{
+    struct oss *oss = d->cache->oss;
+    struct oss_error err = {0};
+    char *token = NULL;
+    int r;
+
+    do {
+        struct oss_list_opts opts = {.prefix = d->from, .continuation = token};
+        struct oss_list page = {0};
+
+        r = oss->ops->list(oss, &opts, &page, &err);
+        free(token);
+        token = NULL;
+        if (r)
+            cache_log_error("listing", d->from, &err);
+        else
+            r = add_children(d, &page);
+        if (!r && page.truncated) {
+            token = page.next;
+            page.next = NULL;
+        }
+        oss_list_free(&page);
+    } while (!r && token);
+    free(token);
+    return r;
+}
+
+static void list_run(struct job *job)
+{
+    struct dir_rename *d = list_entry(job, struct dir_rename, job);
+
+    d->r = check_empty(d->cache, d->to);
+    if (!d->r)
+        d->r = list_children(d);
+    start_children(d);
+}
+
+/* ------------------------------------------------------------------------------------------- the holds */
+
+static void hold_begin(struct change *change)
+{
+    struct hold *h = list_entry(change, struct hold, change);
+    struct dir_rename *d = h->d;
+    bool all;
+
+    pthread_mutex_lock(&d->mu);
+    all = ++d->held == d->n_holds + 1;
+    pthread_mutex_unlock(&d->mu);
+    if (all)
+        pool_submit(d->cache->pool, POOL_META, &d->job);
+}
+
+void cache_rename_dir(struct cache *cache, const char *from, const char *to, cache_done *done, void *arg)
+{
+    struct dir_rename *d = calloc(1, sizeof(*d));
+    struct hold self = {.d = d};
+    struct cfile **files = NULL;
+    ssize_t n = d ? cfile_collect(cache, from, &files) : -ENOMEM;
+
+    if (d) {
+        d->from = strdup(from);
+        d->to = strdup(to);
+        d->holds = calloc(n > 0 ? (size_t)n : 1, sizeof(*d->holds));
+    }
+    if (n < 0 || !d->from || !d->to || !d->holds) {
+        for (ssize_t i = 0; i < n; i++)
+            cfile_release(files[i]);
+        free(files);
+        if (d) {
+            free(d->from);
+            free(d->to);
+            free(d->holds);
+        }
+        free(d);
+        done(arg, -ENOMEM);
+        return;
+    }
+    pthread_mutex_init(&d->mu, NULL);
+    d->cache = cache;
+    d->done = done;
+    d->arg = arg;
+    d->job.run = list_run;
+    d->n_holds = (size_t)n;
+    cache_busy(cache, 1);
+    for (ssize_t i = 0; i < n; i++) {
+        d->holds[i].d = d;
+        d->holds[i].change.begin = hold_begin;
+        cfile_change(files[i], &d->holds[i].change);
+        cfile_release(files[i]);
+    }
+    free(files);
+    hold_begin(
+        &self.change); /* counts this function itself, so that the last hold cannot start before the loop ends */
+}

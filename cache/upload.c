@@ -1,0 +1,788 @@
+/*
+ * The executor of plans: the only code that makes the bucket hold a file.
+ *
+ * A plan's steps run phase by phase (plan.h), those of one phase in parallel up to parallel_count, each as a job of
+ * the worker pool; the completion of one submits the next, nothing waits. A failed step lets the running ones end,
+ * then the multipart upload is aborted and the file keeps what is unsent, in state ERROR, for the next flush and
+ * for a retry with growing pauses.
+ *
+ * Content that changes while it is sent. A writer is not stopped; a part or a body whose CRC no longer fits what was
+ * announced is refused by the service (InvalidCRC64) and nothing is stored. Such a step is sent again from a copy
+ * that is made while writers are kept out for the moment of a local copy.
+ */
+#include "cfile.h"
+
+#include "../oss/base_log.h"
+#include "../oss/crc64.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RETRY_FIRST_MS 5000
+#define RETRY_MAX_MS   300000
+#define COPY_CHUNK     (1u << 20)
+
+struct upload;
+
+struct step_job {
+    struct job job;
+    struct upload *u;
+    size_t index;
+};
+
+struct upload {
+    struct change change; /* of an upload; unused by a copy, which runs inside a rename */
+    struct cfile *cf;
+    struct plan plan;
+    struct step_job *jobs;
+
+    pthread_mutex_t mu; /* guards the four below */
+    size_t next;        /* the first step not yet started */
+    size_t running;
+    size_t done;
+    int r; /* the first error */
+
+    char *target;          /* key to write */
+    struct attr attr;      /* as sent */
+    struct kvlist headers; /* as sent, with the attributes; no ACL */
+    uint64_t size, data_gen;
+    uint32_t epoch;
+    char acl[24];   /* to be sent, "" for none */
+    bool copy_only; /* a rename: from the object, to `target` */
+    bool replace;   /* with new metadata */
+    bool rebased;   /* has started over once already */
+    char upload_id[OSS_UPLOADID_SIZE];
+    struct oss_part *parts; /* by index of the step */
+    struct oss_object result;
+    struct oss_error err;
+    struct oinfo *source; /* the object as it was when the plan was made, or NULL */
+    copy_done *copied;
+    void *arg;
+};
+
+static int phase(enum plan_step_kind kind)
+{
+    switch (kind) {
+    case STEP_FETCH:
+        return 0;
+    case STEP_PUT:
+    case STEP_APPEND:
+    case STEP_INITIATE:
+        return 1;
+    case STEP_PART:
+    case STEP_PART_COPY:
+        return 2;
+    case STEP_COMPLETE:
+        return 3;
+    case STEP_COPY_SELF:
+        return 4;
+    }
+    return 5;
+}
+
+static void upload_free(struct upload *u)
+{
+    if (!u)
+        return;
+    plan_free(&u->plan);
+    kv_free(&u->headers);
+    oss_object_free(&u->result);
+    oinfo_put(u->source);
+    pthread_mutex_destroy(&u->mu);
+    free(u->target);
+    free(u->parts);
+    free(u->jobs);
+    free(u);
+}
+
+static struct upload *upload_new(struct cfile *cf)
+{
+    struct upload *u = calloc(1, sizeof(*u));
+
+    if (!u)
+        return NULL;
+    u->cf = cf;
+    pthread_mutex_init(&u->mu, NULL);
+    return u;
+}
+
+/* ----------------------------------------------------------------------------------------- preparation */
+
+static int plan_for(struct upload *u)
+{
+    struct cfile *cf = u->cf;
+    struct plan_base bases[16];
+    struct plan_input in = {
+        .map = cf->map,
+        .bases = bases,
+        .exists = cf->object != NULL,
+        .attrs_changed = cf->attr_changed,
+        .flushed = cf->flushed,
+        .limits = cf->cache->config.limits,
+    };
+
+    for (size_t i = 0; i < cf->n_bases && in.n_bases < sizeof(bases) / sizeof(*bases); i++) {
+        const struct base *b = &cf->bases[i];
+
+        bases[in.n_bases++] = (struct plan_base){
+            .id = b->id,
+            .size = b->info->attr.size,
+            .appendable = b->info->type == OSS_TYPE_APPENDABLE,
+            .copyable = *b->info->etag && b->info->type != OSS_TYPE_SYMLINK,
+            .own_key = cf->object == b->info,
+        };
+    }
+    if (!S_ISREG(cf->attr.mode) && cf->object) {
+        /* A link or a directory has attributes only. */
+        u->plan.steps = calloc(1, sizeof(*u->plan.steps));
+        if (!u->plan.steps)
+            return -ENOMEM;
+        u->plan.steps[0].kind = STEP_COPY_SELF;
+        u->plan.n = 1;
+        return 0;
+    }
+    /* Content of the same length that was never touched needs no second look at the extents. */
+    if (cf->data_gen > cf->data_sent_gen && extent_map_size(cf->map) == 0 && cf->object == NULL)
+        in.attrs_changed = true;
+    return plan_make(&in, &u->plan);
+}
+
+static int headers_for(struct upload *u)
+{
+    int r = kv_copy(&u->headers, &u->cf->headers);
+
+    return r ? r : attr_to_headers(&u->headers, &u->attr);
+}
+
+/* What is there now becomes the plan. */
+static int prepare(struct upload *u)
+{
+    struct cfile *cf = u->cf;
+    int r;
+
+    pthread_mutex_lock(&cf->mu);
+    cf->upload_queued = false;
+    u->data_gen = cf->data_gen;
+    u->attr = cf->attr;
+    u->size = cf->attr.size;
+    u->replace = true;
+    free(u->target);
+    u->target = strdup(cf->key);
+    oinfo_put(u->source);
+    u->source = oinfo_get(cf->object);
+    plan_free(&u->plan);
+    kv_free(&u->headers);
+    r = u->target ? headers_for(u) : -ENOMEM;
+    if (!r)
+        r = plan_for(u);
+    u->epoch = cf->epoch++;
+    cf->upload_gen = cf->gen;
+    cf->state = CFILE_UPLOADING;
+    cf->error = 0;
+    cf->absent = false;
+    cfile_check(cf);
+    pthread_mutex_unlock(&cf->mu);
+    if (r)
+        return r;
+    free(u->jobs);
+    free(u->parts);
+    u->jobs = calloc(u->plan.n + 1, sizeof(*u->jobs));
+    u->parts = calloc(u->plan.n + 1, sizeof(*u->parts));
+    u->next = u->running = u->done = 0;
+    return u->jobs && u->parts ? 0 : -ENOMEM;
+}
+
+int object_acl(struct cache *cache, const char *key, char acl[24], struct oss_error *err)
+{
+    int r = cache->oss->ops->get_acl(cache->oss, key, acl, err);
+
+    if (r == -EACCES)
+        log_err(
+            "the ACL of %s cannot be read, so it cannot be kept: grant oss:GetObjectAcl, or mount with keep_acl=no",
+            key);
+    if (r || !strcmp(acl, "default"))
+        *acl = '\0';
+    return r == -ENOENT ? 0 : r;
+}
+
+/* The ACL of an object that is about to be replaced or copied, if it has one of its own. On a worker. */
+static int find_acl(struct upload *u)
+{
+    struct cache *cache = u->cf->cache;
+
+    if (!cache->config.keep_acl || !u->source || u->source->acl_default)
+        return 0;
+    return object_acl(cache, u->copy_only ? u->cf->key : u->target, u->acl, &u->err);
+}
+
+static int with_acl(struct upload *u, struct kvlist *headers)
+{
+    int r = kv_copy(headers, &u->headers);
+
+    return !r && *u->acl ? kv_set(headers, "x-oss-object-acl", u->acl) : r;
+}
+
+/* ------------------------------------------------------------------------------------------ the steps */
+
+struct body {
+    struct cfile *cf;
+    uint64_t offset; /* of the body in the file */
+    int copy;        /* descriptor of a copy of the range, or -1 */
+};
+
+static int body_read(void *arg, uint64_t offset, void *to, size_t n)
+{
+    struct body *b = arg;
+    char *p = to;
+
+    if (b->copy < 0)
+        return cfile_pread(b->cf, to, n, b->offset + offset);
+    while (n > 0) {
+        ssize_t got = pread(b->copy, p, n, (off_t)offset);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -errno;
+        if (got == 0) {
+            memset(p, 0, n);
+            break;
+        }
+        p += got;
+        offset += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    return 0;
+}
+
+/* A copy of the range in a nameless file, made while writers are kept out. */
+static int body_copy(struct body *b, uint64_t length)
+{
+    struct cfile *cf = b->cf;
+    char *chunk = malloc(COPY_CHUNK);
+    int r = 0;
+
+    b->copy = open(cf->cache->config.state_dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    if (!chunk || b->copy < 0) {
+        r = chunk ? -errno : -ENOMEM;
+        free(chunk);
+        return r;
+    }
+    pthread_rwlock_wrlock(&cf->io);
+    for (uint64_t at = 0; !r && at < length;) {
+        size_t n = length - at < COPY_CHUNK ? (size_t)(length - at) : COPY_CHUNK;
+        ssize_t got = cf->fd < 0 ? 0 : pread(cf->fd, chunk, n, (off_t)(b->offset + at));
+
+        if (got < 0)
+            r = -errno;
+        if (got <= 0)
+            break;
+        r = pwrite_all(b->copy, chunk, (size_t)got, at);
+        at += (uint64_t)got;
+    }
+    pthread_rwlock_unlock(&cf->io);
+    free(chunk);
+    return r;
+}
+
+/* PutObject or UploadPart of a range of the data file; once more from a copy when a writer came in between. */
+static int send(struct upload *u, const struct plan_step *step, struct oss_part *part)
+{
+    struct oss *oss = u->cf->cache->oss;
+    struct body body = {.cf = u->cf, .offset = step->offset, .copy = -1};
+    struct oss_source source = {.read = body_read, .arg = &body, .size = step->length};
+    struct kvlist headers = {0};
+    struct oss_put_opts opts = {.headers = &headers};
+    int r = part ? 0 : with_acl(u, &headers);
+
+    for (int attempt = 0; !r && attempt < 2; attempt++) {
+        if (part)
+            r = oss->ops->upload_part(oss, u->target, u->upload_id, step->number, &source, part, &u->err);
+        else
+            r = oss->ops->put(oss, u->target, &source, &opts, &u->result, &u->err);
+        if (!r || strcmp(u->err.code, "InvalidCRC64") || attempt)
+            break;
+        r = body_copy(&body, step->length);
+    }
+    if (body.copy >= 0)
+        close(body.copy);
+    kv_free(&headers);
+    return r;
+}
+
+static int run_initiate(struct upload *u)
+{
+    struct oss *oss = u->cf->cache->oss;
+    struct oss_put_opts opts = {.headers = &u->headers};
+
+    return oss->ops->initiate(oss, u->target, &opts, u->upload_id, &u->err);
+}
+
+static int run_part_copy(struct upload *u, const struct plan_step *step, struct oss_part *part)
+{
+    struct cfile *cf = u->cf;
+    struct oss *oss = cf->cache->oss;
+    char etag[OSS_ETAG_SIZE] = "", *from = NULL;
+    const struct base *base;
+    int r;
+
+    pthread_mutex_lock(&cf->mu);
+    base = cfile_base(cf, step->base);
+    if (base) {
+        from = strdup(base->key);
+        memcpy(etag, base->info->etag, sizeof(etag));
+    }
+    pthread_mutex_unlock(&cf->mu);
+    if (!base)
+        return -ESTALE;
+    if (!from)
+        return -ENOMEM;
+    r = oss->ops->copy_part(oss, u->target, u->upload_id, step->number, from, etag, step->base_offset, step->length,
+                            part, &u->err);
+    free(from);
+    return r;
+}
+
+static int run_complete(struct upload *u)
+{
+    struct oss *oss = u->cf->cache->oss;
+    struct kvlist acl = {0};
+    struct oss_put_opts opts = {.headers = &acl};
+    struct oss_part *parts = calloc(u->plan.n, sizeof(*parts));
+    bool has_crc = true;
+    uint64_t crc = 0;
+    size_t n = 0;
+    int r = parts ? 0 : -ENOMEM;
+
+    for (size_t i = 0; !r && i < u->plan.n; i++) {
+        if (phase(u->plan.steps[i].kind) != 2)
+            continue;
+        parts[n++] = u->parts[i];
+        has_crc = has_crc && u->parts[i].has_crc;
+        crc = crc64_combine(crc, u->parts[i].crc64, u->plan.steps[i].length);
+    }
+    if (!r && *u->acl)
+        r = kv_set(&acl, "x-oss-object-acl", u->acl);
+    if (!r)
+        r = oss->ops->complete(oss, u->target, u->upload_id, parts, n, u->size, has_crc, crc, &opts, &u->result,
+                               &u->err);
+    if (!r)
+        *u->upload_id = '\0'; /* nothing left to abort */
+    kv_free(&acl);
+    free(parts);
+    return r;
+}
+
+static int run_copy(struct upload *u)
+{
+    struct oss *oss = u->cf->cache->oss;
+    struct kvlist headers = {0};
+    struct oss_copy_opts opts = {.replace = u->replace, .headers = &headers};
+    char *from = NULL;
+    int r = 0;
+
+    if (u->replace)
+        r = with_acl(u, &headers);
+    else if (*u->acl)
+        r = kv_set(&headers, "x-oss-object-acl", u->acl);
+    if (u->source && *u->source->etag)
+        opts.if_match = u->source->etag;
+    pthread_mutex_lock(&u->cf->mu);
+    from = strdup(u->cf->key);
+    pthread_mutex_unlock(&u->cf->mu);
+    if (!r)
+        r = from ? oss->ops->copy(oss, from, u->target, &opts, &u->result, &u->err) : -ENOMEM;
+    free(from);
+    kv_free(&headers);
+    return r;
+}
+
+static int run_append(struct upload *u, const struct plan_step *step)
+{
+    struct oss *oss = u->cf->cache->oss;
+    struct body body = {.cf = u->cf, .offset = step->offset, .copy = -1};
+    struct oss_source source = {.read = body_read, .arg = &body, .size = step->length};
+    struct oss_put_opts opts = {.headers = &u->headers};
+
+    return oss->ops->append(oss, u->target, step->offset, &source, &opts, &u->result, &u->err);
+}
+
+static int run_step(struct upload *u, size_t i)
+{
+    const struct plan_step *step = &u->plan.steps[i];
+    int r = 0;
+
+    /* Whatever makes or replaces the object first sees to its ACL. */
+    if (step->kind == STEP_PUT || step->kind == STEP_INITIATE || step->kind == STEP_COPY_SELF)
+        r = find_acl(u);
+    if (r)
+        return r;
+    switch (step->kind) {
+    case STEP_PUT:
+        return send(u, step, NULL);
+    case STEP_APPEND:
+        return run_append(u, step);
+    case STEP_INITIATE:
+        return run_initiate(u);
+    case STEP_PART:
+        return send(u, step, &u->parts[i]);
+    case STEP_PART_COPY:
+        return run_part_copy(u, step, &u->parts[i]);
+    case STEP_COMPLETE:
+        return run_complete(u);
+    case STEP_COPY_SELF:
+        return run_copy(u);
+    case STEP_FETCH:
+        break; /* is no job */
+    }
+    return -EINVAL;
+}
+
+/* ---------------------------------------------------------------------------------------- the executor */
+
+static void finish(struct upload *u);
+static void advance(struct upload *u);
+
+static void step_ended(struct upload *u, int r)
+{
+    pthread_mutex_lock(&u->mu);
+    u->running--;
+    u->done++;
+    if (r && !u->r)
+        u->r = r;
+    pthread_mutex_unlock(&u->mu);
+    advance(u);
+}
+
+static void step_run(struct job *job)
+{
+    struct step_job *s = list_entry(job, struct step_job, job);
+
+    step_ended(s->u, run_step(s->u, s->index));
+}
+
+static void step_fetched(void *arg, int r)
+{
+    struct step_job *s = arg;
+
+    step_ended(s->u, r);
+}
+
+static void step_start(struct upload *u, size_t i)
+{
+    const struct plan_step *step = &u->plan.steps[i];
+    struct step_job *s = &u->jobs[i];
+    bool bulk = step->kind == STEP_PART || step->kind == STEP_PUT || step->kind == STEP_APPEND ||
+                step->kind == STEP_PART_COPY;
+
+    s->u = u;
+    s->index = i;
+    s->job.run = step_run;
+    if (step->kind == STEP_FETCH)
+        fetch_all(u->cf, step->offset, step->offset + step->length, step_fetched, s);
+    else
+        pool_submit(u->cf->cache->pool, bulk ? POOL_BULK : POOL_META, &s->job);
+}
+
+/*
+ * Starts what may start. The caller's own step has ended, so the last to find nothing running and nothing to start
+ * finishes; `running` counts this function too, so that a step which ends at once cannot finish under it.
+ */
+static void advance(struct upload *u)
+{
+    bool last;
+
+    pthread_mutex_lock(&u->mu);
+    u->running++;
+    while (!u->r && u->next < u->plan.n && u->running - 1 < u->cf->cache->config.parallel_count) {
+        const struct plan_step *step = &u->plan.steps[u->next];
+        /* Of an earlier phase something is still running: all before `next` are started, not all done. */
+        bool barrier =
+            u->next > 0 && phase(u->plan.steps[u->next - 1].kind) != phase(step->kind) && u->done < u->next;
+
+        if (barrier)
+            break;
+        u->running++;
+        u->next++;
+        pthread_mutex_unlock(&u->mu);
+        step_start(u, (size_t)(step - u->plan.steps));
+        pthread_mutex_lock(&u->mu);
+    }
+    u->running--;
+    last = u->running == 0 && (u->r || u->next == u->plan.n);
+    if (last)
+        u->running = SIZE_MAX / 2; /* nobody else is last */
+    pthread_mutex_unlock(&u->mu);
+    if (last)
+        finish(u);
+}
+
+/* What the object is now. NULL when out of memory. */
+static struct oinfo *new_info(const struct upload *u)
+{
+    static const struct oss_object nothing;
+    struct oinfo *info = u->source && u->copy_only && !u->replace
+                             ? oinfo_clone(u->source)
+                             : oinfo_from_object(&nothing, &u->cf->cache->config.defaults, false);
+    const struct oss_object *result = &u->result;
+
+    if (!info)
+        return NULL;
+    memcpy(info->etag, result->etag, sizeof(info->etag));
+    info->last_modified = result->last_modified ? result->last_modified : result->date;
+    info->has_crc = result->has_crc;
+    info->crc64 = result->crc64;
+    info->acl_default = !*u->acl; /* without one in the request the service sets `default` */
+    info->type = u->plan.n > 2 ? OSS_TYPE_MULTIPART : OSS_TYPE_NORMAL;
+    if (u->source && u->plan.n && u->plan.steps[u->plan.n - 1].kind == STEP_COPY_SELF)
+        info->type = u->source->type;
+    if (u->plan.n && u->plan.steps[0].kind == STEP_APPEND)
+        info->type = OSS_TYPE_APPENDABLE;
+    if (u->copy_only && !u->replace)
+        return info;
+    info->attr = u->attr;
+    info->is_marker = S_ISDIR(u->attr.mode);
+    if (u->source && u->source->link)
+        info->link = strdup(u->source->link);
+    for (size_t i = 0; i < u->headers.n; i++) {
+        const struct kv *kv = &u->headers.v[i];
+
+        if (kv_add(&info->headers, kv->name, kv->value)) {
+            oinfo_put(info);
+            return NULL;
+        }
+    }
+    kv_del(&info->headers, "x-oss-meta-mode");
+    kv_del(&info->headers, "x-oss-meta-uid");
+    kv_del(&info->headers, "x-oss-meta-gid");
+    kv_del(&info->headers, "x-oss-meta-mtime");
+    kv_del(&info->headers, "x-oss-meta-mtime-ns");
+    return info;
+}
+
+/* The bucket holds what was sent: it is the base of all that was not changed since. mu held. */
+static int commit(struct upload *u, struct oinfo *info)
+{
+    struct cfile *cf = u->cf;
+    int id = cfile_add_base(cf, u->target, info);
+    int r = id < 0 ? id : extent_map_commit(cf->map, u->epoch, id, S_ISREG(info->attr.mode) ? info->attr.size : 0);
+
+    if (r)
+        return r;
+    cfile_prune_bases(cf);
+    oinfo_put(cf->object);
+    cf->object = oinfo_get(info);
+    cf->sent_gen = cf->upload_gen;
+    if (u->data_gen > cf->data_sent_gen) {
+        cf->data_sent_gen = u->data_gen;
+        cf->flushed += u->size;
+    }
+    /* Attributes that were changed meanwhile were counted in gen; data alone does not make them differ. */
+    cf->attr_changed = cf->gen != cf->upload_gen && cf->attr_changed;
+    return 0;
+}
+
+static void schedule_retry(struct cfile *cf)
+{
+    int64_t pause = RETRY_FIRST_MS;
+    bool submit;
+
+    pthread_mutex_lock(&cf->mu);
+    for (unsigned i = 1; i < cf->failures && pause < RETRY_MAX_MS; i++)
+        pause *= 2;
+    submit = !cf->retry_set && !cf->cache->draining;
+    cf->retry_set = cf->retry_set || submit;
+    pthread_mutex_unlock(&cf->mu);
+    if (!submit)
+        return;
+    cfile_hold(cf);
+    pool_submit_after(cf->cache->pool, POOL_META, &cf->retry, pause < RETRY_MAX_MS ? pause : RETRY_MAX_MS);
+}
+
+/* State, waiters, and what follows. */
+static void settle(struct upload *u, struct oinfo *info, int r)
+{
+    struct cfile *cf = u->cf;
+    struct list served;
+    uint64_t gen;
+    bool again;
+
+    list_init(&served);
+    pthread_mutex_lock(&cf->mu);
+    if (!r)
+        r = commit(u, info);
+    gen = cf->upload_gen;
+    cf->upload_gen = 0;
+    if (r) {
+        cf->state = CFILE_ERROR;
+        cf->error = r;
+        cf->failures++;
+    } else {
+        cf->state = cf->gen == cf->sent_gen ? CFILE_CLEAN : CFILE_DIRTY;
+        cf->failures = 0;
+    }
+    list_for_each_safe (it, &cf->waiters) {
+        if (list_entry(it, struct waiter, link)->gen <= gen) {
+            list_del(it);
+            list_add_tail(&served, it);
+        }
+    }
+    /* Who came later is served by an upload of its own; a file whose last handle is closed already, too. */
+    again = !cf->orphan && (!list_empty(&cf->waiters) || (!r && cf->state == CFILE_DIRTY && cf->opens == 0)) &&
+            cfile_upload_want(cf);
+    cfile_check(cf);
+    pthread_mutex_unlock(&cf->mu);
+    if (!r)
+        cfile_publish_meta(cf);
+    else
+        schedule_retry(cf);
+    evict_account(cf);
+    list_for_each_safe (it, &served) {
+        struct waiter *w = list_entry(it, struct waiter, link);
+
+        w->done(w->arg, r);
+        free(w);
+    }
+    if (again)
+        cfile_upload_start(cf);
+}
+
+/* An attribute change met an object that another host replaced: it is meant for the new one. */
+static bool start_over(struct upload *u)
+{
+    struct cfile *cf = u->cf;
+    struct cache *cache = cf->cache;
+    struct oss_object object = {0};
+    struct oinfo *info;
+    bool again = false;
+
+    if (u->copy_only || u->rebased || u->r != -ESTALE || u->plan.n != 1 || u->plan.steps[0].kind != STEP_COPY_SELF)
+        return false;
+    if (cache->oss->ops->head(cache->oss, u->target, &object, &u->err))
+        return false;
+    info = oinfo_from_object(&object, &cache->config.defaults, S_ISDIR(u->attr.mode));
+    oss_object_free(&object);
+    pthread_rwlock_wrlock(&cf->io);
+    pthread_mutex_lock(&cf->mu);
+    if (info && cf->data_gen <= cf->data_sent_gen && cf->opens == 0)
+        again = cfile_rebase(cf, info) == 0;
+    pthread_mutex_unlock(&cf->mu);
+    pthread_rwlock_unlock(&cf->io);
+    oinfo_put(info);
+    u->rebased = true;
+    return again;
+}
+
+/* All steps have ended. On a worker, or on the thread that found nothing to do. */
+static void finish(struct upload *u)
+{
+    struct cfile *cf = u->cf;
+    struct oss *oss = cf->cache->oss;
+    struct oinfo *info = NULL;
+    struct oss_error ignored;
+
+    if (u->r && *u->upload_id && oss->ops->abort(oss, u->target, u->upload_id, &ignored))
+        cache_log_error("aborting the upload", u->target, &ignored);
+    *u->upload_id = '\0';
+    if (u->r && start_over(u)) {
+        u->r = prepare(u);
+        advance(u);
+        return;
+    }
+    if (u->r)
+        cache_log_error(u->copy_only ? "copying to" : "sending", u->target, &u->err);
+    if (!u->r)
+        info = u->plan.n ? new_info(u) : oinfo_get(u->source);
+    if (!u->r && !info)
+        u->r = -ENOMEM;
+    if (u->copy_only) {
+        u->copied(u->arg, u->r, info);
+    } else {
+        settle(u, info, u->r);
+        cfile_change_done(&u->change);
+    }
+    oinfo_put(info);
+    upload_free(u);
+}
+
+/* ---------------------------------------------------------------------------------------------- the face */
+
+static void upload_begin(struct change *change)
+{
+    struct upload *u = list_entry(change, struct upload, change);
+    struct cfile *cf = u->cf;
+    bool unneeded;
+
+    pthread_mutex_lock(&cf->mu);
+    unneeded = cf->orphan || cf->gen == cf->sent_gen;
+    if (unneeded)
+        cf->upload_queued = false;
+    pthread_mutex_unlock(&cf->mu);
+    if (unneeded) {
+        cfile_change_done(&u->change);
+        upload_free(u);
+        return;
+    }
+    u->r = prepare(u);
+    advance(u);
+}
+
+bool cfile_upload_want(struct cfile *cf)
+{
+    if (cf->upload_queued)
+        return false;
+    cf->upload_queued = true;
+    return true;
+}
+
+void cfile_upload_start(struct cfile *cf)
+{
+    struct upload *u = upload_new(cf);
+
+    while (!u) { /* a few hundred bytes; the bytes of a file hang on them */
+        sleep(1);
+        u = upload_new(cf);
+    }
+    u->change.begin = upload_begin;
+    cfile_change(cf, &u->change);
+}
+
+void upload_copy(struct cfile *cf, const char *to, copy_done *done, void *arg)
+{
+    struct upload *u = upload_new(cf);
+    int r = u ? 0 : -ENOMEM;
+
+    if (!r) {
+        u->copy_only = true;
+        u->copied = done;
+        u->arg = arg;
+        pthread_mutex_lock(&cf->mu);
+        u->source = oinfo_get(cf->object);
+        u->attr = cf->attr;
+        u->size = u->source ? u->source->attr.size : 0;
+        u->target = strdup(to);
+        r = u->target ? headers_for(u) : -ENOMEM;
+        /* Only what the object itself lacks; unsent content follows by its own upload. */
+        u->attr.size = u->size;
+        u->replace = cf->attr_changed && cf->data_gen <= cf->data_sent_gen;
+        if (!r)
+            r = plan_copy(u->source && u->source->is_marker ? 0 : u->size,
+                          cf->n_bases ? cf->bases[cf->n_bases - 1].id : 0, &cf->cache->config.limits, &u->plan);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    if (!r) {
+        u->jobs = calloc(u->plan.n + 1, sizeof(*u->jobs));
+        u->parts = calloc(u->plan.n + 1, sizeof(*u->parts));
+        r = u->jobs && u->parts ? 0 : -ENOMEM;
+    }
+    if (r) {
+        upload_free(u);
+        done(arg, r, NULL);
+        return;
+    }
+    advance(u);
+}
