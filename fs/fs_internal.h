@@ -1,0 +1,113 @@
+/*
+ * fs_internal.h: what the parts of fs/ share.
+ */
+#ifndef FS_FS_INTERNAL_H
+#define FS_FS_INTERNAL_H
+
+#include "fs.h"
+#include "inode.h"
+#include "path.h"
+#include "reply.h"
+
+#include "../cache/cache.h"
+
+#include <pthread.h>
+
+struct fs {
+    struct oss *oss;
+    const struct options *options;
+    struct cache *cache;
+    struct inodes *inodes;
+    struct calls *calls;
+    struct fuse_session *session;
+    struct attr_defaults defaults;
+    int64_t ttl_ms;
+
+    pthread_mutex_t mu;    /* guards root_attr */
+    struct attr root_attr; /* has no object of its own (or its marker is not ours to make): kept in memory */
+};
+
+/* An open file. */
+struct file {
+    struct inode *inode; /* referenced */
+    struct cfile *cf;    /* one open of it */
+    bool writable;
+    _Atomic bool wrote; /* close() has something to answer for */
+};
+
+static inline struct fs *fs_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+static inline struct file *file_of(struct fuse_file_info *fi)
+{
+    return (struct file *)(uintptr_t)fi->fh;
+}
+
+/* attr.c: the stat of an inode with these attributes. */
+void attr_to_stat(const struct attr *attr, uint64_t ino, bool detached, struct stat *st);
+
+/*
+ * Owner and mode of something new in `parent`, made by the caller of `req`: the parent's group and setgid bit are
+ * inherited as POSIX says.
+ */
+void attr_of_new(struct fs *fs, fuse_req_t req, struct inode *parent, mode_t mode, struct attr *out);
+
+/*
+ * What the bucket (or the file's own unsent state) says of call->inode: then(call, info) on success, else the call is
+ * answered with the error. Not for the root, nor for a detached inode (ESTALE).
+ */
+void call_with_info(struct call *call, void (*then)(struct call *call, struct oinfo *info));
+
+/* Directory key and full key of call->parent and name. 0 or a negative errno. */
+int parent_key(struct fs *fs, struct inode *parent, const char *name, bool is_dir, char dir[OSS_KEY_MAX + 2],
+               char key[OSS_KEY_MAX + 2]);
+
+/* A call about a name in a directory, `key` filled; NULL when the request was answered with an error already. */
+struct call *call_on_name(fuse_req_t req, fuse_ino_t parent, const char *name, bool is_dir,
+                          char key[OSS_KEY_MAX + 2]);
+
+/* The handlers, one file for each group. */
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n);
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct fuse_file_info *fi);
+void op_statfs(fuse_req_t req, fuse_ino_t ino);
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi);
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+               unsigned int flags);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void op_readlink(fuse_req_t req, fuse_ino_t ino);
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
+
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+/* op_dir.c */
+struct dir;
+void dir_free(struct dir *dir);
+
+#endif

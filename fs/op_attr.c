@@ -1,0 +1,321 @@
+/* lookup, forget, getattr, setattr, statfs. */
+#include "fs_internal.h"
+
+#include "../oss/base_time.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int parent_key(struct fs *fs, struct inode *parent, const char *name, bool is_dir, char dir[OSS_KEY_MAX + 2],
+               char key[OSS_KEY_MAX + 2])
+{
+    int r = path_check_name(name);
+
+    if (!r)
+        r = inode_key(fs->inodes, parent, dir);
+    return r ? r : path_key(dir, name, is_dir, key);
+}
+
+struct call *call_on_name(fuse_req_t req, fuse_ino_t parent, const char *name, bool is_dir, char key[OSS_KEY_MAX + 2])
+{
+    struct fs *fs = fs_of(req);
+    struct call *call = call_new(fs, req);
+    char dir[OSS_KEY_MAX + 2];
+    int r;
+
+    if (!call)
+        return NULL;
+    call->parent = inode_get(fs->inodes, parent);
+    call->name = strdup(name);
+    r = !call->parent ? -ESTALE : !call->name ? -ENOMEM : parent_key(fs, call->parent, name, is_dir, dir, key);
+    if (!r)
+        return call;
+    call_reply_err(call, r);
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------- lookup */
+
+static void lookup_done(void *arg, int r, struct oinfo *info, int64_t ttl_ms)
+{
+    struct call *call = arg;
+    struct inode *inode;
+    struct cfile *cf;
+    struct attr attr;
+
+    if (r == -ENOENT) {
+        call_reply_absent(call, ttl_ms);
+        return;
+    }
+    if (r) {
+        call_reply_err(call, r);
+        return;
+    }
+    inode = inode_lookup(call->fs->inodes, call->parent, call->name, info->attr.mode & S_IFMT);
+    if (!inode) {
+        call_reply_err(call, -ENOMEM);
+        return;
+    }
+    attr = info->attr;
+    cf = inode_cfile(call->fs->inodes, inode);
+    if (cf) {
+        cfile_attr(cf, &attr);
+        cfile_release(cf);
+    }
+    call_reply_entry(call, inode, &attr, ttl_ms);
+}
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    char key[OSS_KEY_MAX + 2];
+    struct call *call = call_on_name(req, parent, name, false, key);
+
+    if (!call)
+        return;
+    key[strlen(key) - strlen(name)] = '\0'; /* the directory */
+    cache_lookup(call->fs->cache, key, call->name, lookup_done, call);
+}
+
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+    inode_forget(fs_of(req)->inodes, ino, n);
+    fuse_reply_none(req);
+}
+
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    for (size_t i = 0; i < count; i++)
+        inode_forget(fs_of(req)->inodes, forgets[i].ino, forgets[i].nlookup);
+    fuse_reply_none(req);
+}
+
+/* --------------------------------------------------------------------------------------------- getattr */
+
+static void with_info_done(void *arg, int r, struct oinfo *info, int64_t ttl_ms)
+{
+    struct call *call = arg;
+
+    if (r == -ENOENT)
+        r = -ESTALE; /* the name is gone, not the question wrong: the kernel looks it up anew */
+    if (r) {
+        call_reply_err(call, r);
+        return;
+    }
+    call->offset = (uint64_t)ttl_ms;
+    call->then(call, info);
+}
+
+void call_with_info(struct call *call, void (*then)(struct call *call, struct oinfo *info))
+{
+    char dir[OSS_KEY_MAX + 2], name[256];
+    int r = inode_place(call->fs->inodes, call->inode, dir, name);
+
+    if (r) {
+        call_reply_err(call, r == -ENOENT ? -ESTALE : r);
+        return;
+    }
+    call->then = then;
+    cache_lookup(call->fs->cache, dir, name, with_info_done, call);
+}
+
+static void getattr_known(struct call *call, struct oinfo *info)
+{
+    struct stat st;
+
+    attr_to_stat(&info->attr, call->inode->ino, false, &st);
+    call_reply_attr(call, &st, (int64_t)call->offset);
+}
+
+static void root_stat(struct fs *fs, struct stat *st)
+{
+    pthread_mutex_lock(&fs->mu);
+    attr_to_stat(&fs->root_attr, INODE_ROOT, false, st);
+    pthread_mutex_unlock(&fs->mu);
+}
+
+/* Answers from an open file's own state. */
+static void reply_open_attr(struct call *call, struct cfile *cf)
+{
+    struct attr attr;
+    struct stat st;
+
+    cfile_attr(cf, &attr);
+    attr_to_stat(&attr, call->inode->ino, call->inode->detached, &st);
+    call_reply_attr(call, &st, call->inode->detached ? 0 : call->fs->ttl_ms);
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct call *call;
+    struct stat st;
+
+    if (ino == INODE_ROOT) {
+        root_stat(fs, &st);
+        fuse_reply_attr(req, &st, (double)fs->ttl_ms / 1000);
+        return;
+    }
+    call = call_new(fs, req);
+    if (!call)
+        return;
+    call->inode = inode_get(fs->inodes, ino);
+    if (!call->inode) {
+        call_reply_err(call, -ESTALE);
+        return;
+    }
+    call->cf = fi && fi->fh ? cfile_hold(file_of(fi)->cf) : inode_cfile(fs->inodes, call->inode);
+    if (call->cf)
+        reply_open_attr(call, call->cf);
+    else
+        call_with_info(call, getattr_known);
+}
+
+/* --------------------------------------------------------------------------------------------- setattr */
+
+static void set_times(const struct stat *st, int set, struct attr *attr)
+{
+    if (set & FUSE_SET_ATTR_MTIME_NOW)
+        attr->mtime = clock_wall();
+    else if (set & FUSE_SET_ATTR_MTIME)
+        attr->mtime = st->st_mtim;
+}
+
+static unsigned cfile_fields(int set)
+{
+    unsigned fields = 0;
+
+    if (set & FUSE_SET_ATTR_MODE)
+        fields |= CFILE_SET_MODE;
+    if (set & FUSE_SET_ATTR_UID)
+        fields |= CFILE_SET_UID;
+    if (set & FUSE_SET_ATTR_GID)
+        fields |= CFILE_SET_GID;
+    if (set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))
+        fields |= CFILE_SET_MTIME;
+    return fields;
+}
+
+static void setattr_sent(void *arg, int r)
+{
+    struct call *call = arg;
+
+    if (r)
+        call_reply_err(call, r);
+    else
+        reply_open_attr(call, call->cf);
+}
+
+/* Changes the file's state; `through`: a truncation by path, which answers after the bucket has. */
+static void setattr_cfile(struct call *call, struct cfile *cf, bool through)
+{
+    unsigned fields = cfile_fields(call->set);
+    int r = 0;
+
+    if (call->set & FUSE_SET_ATTR_SIZE)
+        r = cfile_truncate(cf, call->attr.size);
+    if (!r && fields)
+        cfile_set_attr(cf, &call->attr, fields);
+    if (r)
+        call_reply_err(call, r);
+    else if (through && (call->set & FUSE_SET_ATTR_SIZE))
+        cfile_flush(cf, setattr_sent, call);
+    else
+        reply_open_attr(call, cf);
+}
+
+static void setattr_known(struct call *call, struct oinfo *info)
+{
+    struct fs *fs = call->fs;
+    bool truncates = call->set & FUSE_SET_ATTR_SIZE;
+    char key[OSS_KEY_MAX + 2];
+    struct cfile *cf;
+    int r = inode_key(fs->inodes, call->inode, key);
+
+    if (r) {
+        call_reply_err(call, r == -ENOENT ? -ESTALE : r);
+        return;
+    }
+    cf = cfile_open(fs->cache, key, info, NULL, truncates);
+    if (!cf) {
+        call_reply_err(call, -ENOMEM);
+        return;
+    }
+    call->cf = cfile_hold(cf);
+    setattr_cfile(call, cf, true);
+    cfile_close(cf, truncates);
+}
+
+static void setattr_root(struct fs *fs, fuse_req_t req, const struct stat *st, int set)
+{
+    struct stat now;
+
+    pthread_mutex_lock(&fs->mu);
+    if (set & FUSE_SET_ATTR_MODE)
+        fs->root_attr.mode = S_IFDIR | (st->st_mode & 07777);
+    if (set & FUSE_SET_ATTR_UID)
+        fs->root_attr.uid = st->st_uid;
+    if (set & FUSE_SET_ATTR_GID)
+        fs->root_attr.gid = st->st_gid;
+    set_times(st, set, &fs->root_attr);
+    fs->root_attr.ctime = clock_wall();
+    pthread_mutex_unlock(&fs->mu);
+    root_stat(fs, &now);
+    fuse_reply_attr(req, &now, (double)fs->ttl_ms / 1000);
+}
+
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct call *call;
+
+    if (ino == INODE_ROOT) {
+        setattr_root(fs, req, st, set);
+        return;
+    }
+    call = call_new(fs, req);
+    if (!call)
+        return;
+    call->set = set;
+    call->attr =
+        (struct attr){.mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid, .size = (uint64_t)st->st_size};
+    set_times(st, set, &call->attr);
+    call->inode = inode_get(fs->inodes, ino);
+    if (!call->inode) {
+        call_reply_err(call, -ESTALE);
+        return;
+    }
+    if (fi && fi->fh) {
+        if (set & FUSE_SET_ATTR_SIZE)
+            file_of(fi)->wrote = true;
+        call->cf = cfile_hold(file_of(fi)->cf);
+        setattr_cfile(call, call->cf, false);
+        return;
+    }
+    call->cf = inode_cfile(fs->inodes, call->inode);
+    if (call->cf)
+        setattr_cfile(call, call->cf, true);
+    else
+        call_with_info(call, setattr_known);
+}
+
+/* ---------------------------------------------------------------------------------------------- statfs */
+
+void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+    /* A bucket has no end; what is shown is large enough for any copy and small enough for any arithmetic. */
+    struct statvfs fs = {
+        .f_bsize = 4096,
+        .f_frsize = 4096,
+        .f_blocks = 1ULL << 38, /* 1 PiB */
+        .f_bfree = 1ULL << 38,
+        .f_bavail = 1ULL << 38,
+        .f_files = 1ULL << 40,
+        .f_ffree = 1ULL << 40,
+        .f_favail = 1ULL << 40,
+        .f_namemax = 255,
+    };
+
+    (void)ino;
+    fuse_reply_statfs(req, &fs);
+}

@@ -1,0 +1,309 @@
+/*
+ * opendir, readdir, readdirplus, releasedir, mkdir, rmdir.
+ *
+ * An open directory reads from a snapshot, taken at its first read and again after a rewind: positions in it stay
+ * what they are however the directory changes meanwhile. Offset 0 is ".", 1 is "..", then the snapshot's order.
+ */
+#include "fs_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct dir {
+    struct inode *inode; /* referenced */
+    pthread_mutex_t mu;  /* guards the rest: two threads may share the descriptor */
+    struct meta_names names;
+    bool loaded;
+    bool fresh; /* the snapshot was taken by opendir, and not read from its start yet */
+};
+
+static struct dir *dir_of(struct fuse_file_info *fi)
+{
+    return (struct dir *)(uintptr_t)fi->fh;
+}
+
+/* ------------------------------------------------------------------------------------------ snapshots */
+
+static void load(struct fs *fs, struct dir *dir, const char *key)
+{
+    struct meta_names names;
+
+    if (cache_snapshot(fs->cache, key, &names))
+        return;
+    pthread_mutex_lock(&dir->mu);
+    meta_names_free(&dir->names);
+    dir->names = names;
+    dir->loaded = dir->fresh = true;
+    pthread_mutex_unlock(&dir->mu);
+}
+
+static void opendir_listed(void *arg, int r)
+{
+    struct call *call = arg;
+    struct fs *fs = call->fs;
+    struct dir *dir = call->dir;
+    struct fuse_file_info fi = {.fh = (uintptr_t)dir};
+    char key[OSS_KEY_MAX + 2];
+
+    if (!r)
+        r = inode_key(fs->inodes, dir->inode, key);
+    if (!r) {
+        load(fs, dir, key);
+        if (!dir->loaded)
+            r = -EIO;
+    }
+    if (r) {
+        inode_put(fs->inodes, dir->inode);
+        dir_free(dir);
+        call_reply_err(call, r);
+        return;
+    }
+    if (!call_reply_open(call, &fi)) {
+        inode_put(fs->inodes, dir->inode);
+        dir_free(dir);
+    }
+}
+
+void dir_free(struct dir *dir)
+{
+    meta_names_free(&dir->names);
+    pthread_mutex_destroy(&dir->mu);
+    free(dir);
+}
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct call *call = call_new(fs, req);
+    struct dir *dir = call ? calloc(1, sizeof(*dir)) : NULL;
+    char key[OSS_KEY_MAX + 2];
+    int r;
+
+    (void)fi;
+    if (!call)
+        return;
+    if (!dir) {
+        call_reply_err(call, -ENOMEM);
+        return;
+    }
+    pthread_mutex_init(&dir->mu, NULL);
+    dir->inode = inode_get(fs->inodes, ino);
+    r = dir->inode ? inode_key(fs->inodes, dir->inode, key) : -ESTALE;
+    if (r) {
+        inode_put(fs->inodes, dir->inode);
+        dir_free(dir);
+        call_reply_err(call, r);
+        return;
+    }
+    call->dir = dir;
+    cache_list(fs->cache, key, opendir_listed, call);
+}
+
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct dir *dir = dir_of(fi);
+
+    (void)ino;
+    inode_put(fs_of(req)->inodes, dir->inode);
+    dir_free(dir);
+    fuse_reply_err(req, 0);
+}
+
+/* --------------------------------------------------------------------------------------------- reading */
+
+/* What an entry is, as far as it is known without a request; ttl_ms 0: not. */
+static bool entry_attr(struct fs *fs, struct dir *dir, const struct meta_name *n, struct attr *attr, int64_t *ttl_ms)
+{
+    struct inode *inode = inode_find(fs->inodes, dir->inode, n->name);
+    struct cfile *cf = inode ? inode_cfile(fs->inodes, inode) : NULL;
+
+    inode_put(fs->inodes, inode);
+    if (cf) {
+        cfile_attr(cf, attr);
+        cfile_release(cf);
+        *ttl_ms = fs->ttl_ms;
+        return true;
+    }
+    if (!n->info)
+        return false;
+    *attr = n->info->attr;
+    *ttl_ms = n->ttl_ms;
+    return true;
+}
+
+/*
+ * Adds one entry; false when it does not fit. With `plus`, one of unknown attributes goes without a lookup reference
+ * (inode number 0): the kernel asks for it when a program does.
+ */
+static bool add_entry(struct fs *fs, fuse_req_t req, struct dir *dir, size_t index, bool plus, char *out, size_t room,
+                      size_t *used)
+{
+    struct fuse_entry_param e = {.attr.st_ino = 0xffffffff};
+    const struct meta_name *n = index >= 2 ? &dir->names.v[index - 2] : NULL;
+    const char *name = index == 0 ? "." : index == 1 ? ".." : n->name;
+    struct inode *inode = NULL;
+    struct attr attr;
+    int64_t ttl_ms;
+    size_t need;
+
+    e.attr.st_mode = !n || n->is_dir ? S_IFDIR : S_IFREG;
+    need =
+        plus ? fuse_add_direntry_plus(req, NULL, 0, name, NULL, 0) : fuse_add_direntry(req, NULL, 0, name, NULL, 0);
+    if (need > room)
+        return false;
+    if (n && entry_attr(fs, dir, n, &attr, &ttl_ms)) {
+        e.attr.st_mode = attr.mode;
+        inode = plus && ttl_ms > 0 ? inode_lookup(fs->inodes, dir->inode, name, attr.mode & S_IFMT) : NULL;
+        if (inode) {
+            e.ino = inode->ino;
+            e.attr_timeout = e.entry_timeout = (double)ttl_ms / 1000;
+            attr_to_stat(&attr, inode->ino, false, &e.attr);
+            inode_put(fs->inodes, inode);
+        }
+    }
+    if (plus)
+        fuse_add_direntry_plus(req, out, room, name, &e, (off_t)index + 1);
+    else
+        fuse_add_direntry(req, out, room, name, &e.attr, (off_t)index + 1);
+    *used = need;
+    return true;
+}
+
+/* As many entries from `offset` on as fit into `size` bytes; malloc'ed, NULL when out of memory. */
+static char *fill_entries(struct fs *fs, fuse_req_t req, struct dir *dir, size_t size, off_t offset, bool plus,
+                          size_t *used)
+{
+    char *out = malloc(size);
+
+    *used = 0;
+    if (!out)
+        return NULL;
+    pthread_mutex_lock(&dir->mu);
+    for (size_t i = (size_t)offset; i < dir->names.n + 2; i++) {
+        size_t n;
+
+        if (!add_entry(fs, req, dir, i, plus, out + *used, size - *used, &n))
+            break;
+        *used += n;
+    }
+    pthread_mutex_unlock(&dir->mu);
+    return out;
+}
+
+/* A rewound directory shows what is there now. */
+static void rewound(void *arg, int r)
+{
+    struct call *call = arg;
+    struct fs *fs = call->fs;
+    char key[OSS_KEY_MAX + 2];
+    size_t used;
+    char *out;
+
+    if (!r && !inode_key(fs->inodes, call->dir->inode, key))
+        load(fs, call->dir, key);
+    pthread_mutex_lock(&call->dir->mu);
+    call->dir->fresh = false;
+    pthread_mutex_unlock(&call->dir->mu);
+    out = fill_entries(fs, call->req, call->dir, call->size, 0, call->set, &used);
+    if (out)
+        call_reply_buf(call, out, used);
+    else
+        call_reply_err(call, -ENOMEM);
+    free(out);
+}
+
+static void read_dir(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi, bool plus)
+{
+    struct fs *fs = fs_of(req);
+    struct dir *dir = dir_of(fi);
+    char key[OSS_KEY_MAX + 2];
+    struct call *call;
+    bool first;
+    size_t used;
+    char *out;
+
+    pthread_mutex_lock(&dir->mu);
+    first = dir->fresh || offset > 0;
+    dir->fresh = false;
+    pthread_mutex_unlock(&dir->mu);
+    if (!first && !inode_key(fs->inodes, dir->inode, key)) {
+        call = call_new(fs, req);
+        if (!call)
+            return;
+        call->dir = dir;
+        call->size = size;
+        call->set = plus;
+        cache_list(fs->cache, key, rewound, call);
+        return;
+    }
+    out = fill_entries(fs, req, dir, size, offset, plus, &used);
+    if (out)
+        fuse_reply_buf(req, out, used);
+    else
+        fuse_reply_err(req, ENOMEM);
+    free(out);
+}
+
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    (void)ino;
+    read_dir(req, size, offset, fi, false);
+}
+
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    (void)ino;
+    read_dir(req, size, offset, fi, true);
+}
+
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    (void)ino;
+    (void)datasync;
+    (void)fi;
+    fuse_reply_err(req, 0); /* every change of names has reached the bucket before it was answered */
+}
+
+/* ---------------------------------------------------------------------------------------- mkdir, rmdir */
+
+static void mkdir_done(void *arg, int r)
+{
+    struct call *call = arg;
+    struct inode *inode;
+
+    inode = r ? NULL : inode_lookup(call->fs->inodes, call->parent, call->name, S_IFDIR);
+    if (inode)
+        call_reply_entry(call, inode, &call->attr, call->fs->ttl_ms);
+    else
+        call_reply_err(call, r ? r : -ENOMEM);
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    char key[OSS_KEY_MAX + 2];
+    struct call *call = call_on_name(req, parent, name, true, key);
+
+    if (!call)
+        return;
+    attr_of_new(call->fs, req, call->parent, S_IFDIR | (mode & 07777), &call->attr);
+    cache_mkdir(call->fs->cache, key, &call->attr, mkdir_done, call);
+}
+
+static void rmdir_done(void *arg, int r)
+{
+    struct call *call = arg;
+
+    if (!r)
+        inode_detach(call->fs->inodes, call->parent, call->name);
+    call_reply_err(call, r);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    char key[OSS_KEY_MAX + 2];
+    struct call *call = call_on_name(req, parent, name, true, key);
+
+    if (call)
+        cache_rmdir(call->fs->cache, key, rmdir_done, call);
+}

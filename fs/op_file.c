@@ -1,0 +1,362 @@
+/* create, open, read, write, flush, fsync, release, fallocate. */
+#include "fs_internal.h"
+
+#include "../oss/base_log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------------------------------- open, create */
+
+static uint32_t etag_hash(const char *etag)
+{
+    uint32_t h = 2166136261u;
+
+    for (const char *p = etag; *p; p++)
+        h = (h ^ (unsigned char)*p) * 16777619u;
+    return *etag ? h | 1 : 0;
+}
+
+/* The kernel's pages are those of this content from now on; returns whether they were before. */
+static bool note_content(struct fs *fs, struct file *file)
+{
+    char etag[OSS_ETAG_SIZE];
+    uint32_t hash;
+
+    cfile_etag(file->cf, etag);
+    hash = etag_hash(etag);
+    return inode_note_content(fs->inodes, file->inode, hash);
+}
+
+/* Takes over the open of `cf`. NULL when out of memory (the open is ended then). */
+static struct file *file_new(struct fs *fs, struct inode *inode, struct cfile *cf, bool writable)
+{
+    struct file *file = calloc(1, sizeof(*file));
+
+    if (!file) {
+        cfile_close(cf, writable);
+        return NULL;
+    }
+    file->inode = inode;
+    file->cf = cf;
+    file->writable = writable;
+    inode_opened(fs->inodes, inode, cf);
+    return file;
+}
+
+static void file_free(struct fs *fs, struct file *file)
+{
+    struct cfile *cf = file->cf;
+    bool writable = file->writable;
+
+    inode_closed(fs->inodes, file->inode);
+    free(file);
+    cfile_close(cf, writable);
+}
+
+/* What the kernel should do with this handle. */
+static void file_info(struct fuse_file_info *fi, struct file *file, bool keep)
+{
+    fi->fh = (uintptr_t)file;
+    fi->keep_cache = keep;
+    fi->direct_io = (fi->flags & O_APPEND) != 0; /* the end of the file is ours to know */
+    fi->noflush = !file->writable;
+}
+
+static void open_known(struct call *call, struct oinfo *info)
+{
+    struct fs *fs = call->fs;
+    struct fuse_file_info fi = {.flags = call->set};
+    bool writable = (call->set & O_ACCMODE) != O_RDONLY;
+    char key[OSS_KEY_MAX + 2];
+    struct cfile *cf = NULL;
+    struct file *file;
+    int r = inode_key(fs->inodes, call->inode, key);
+
+    if (!r && S_ISDIR(info->attr.mode))
+        r = -EISDIR;
+    if (!r && !(cf = cfile_open(fs->cache, key, info, NULL, writable)))
+        r = -ENOMEM;
+    if (!r && (call->set & O_TRUNC) && (r = cfile_truncate(cf, 0)))
+        cfile_close(cf, writable);
+    file = r ? NULL : file_new(fs, call->inode, cf, writable);
+    if (!file) {
+        call_reply_err(call, r ? r : -ENOMEM);
+        return;
+    }
+    if (call->set & O_TRUNC)
+        file->wrote = true;
+    file_info(&fi, file, note_content(fs, file));
+    if (!call_reply_open(call, &fi))
+        file_free(fs, file);
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct call *call = call_new(fs, req);
+
+    if (!call)
+        return;
+    call->set = fi->flags;
+    call->inode = inode_get(fs->inodes, ino);
+    if (!call->inode)
+        call_reply_err(call, -ESTALE);
+    else
+        call_with_info(call, open_known);
+}
+
+/* The kernel has just been told that there is no such name, so nothing is asked. */
+static struct cfile *make_file(struct fs *fs, fuse_req_t req, struct inode *parent, const char *name, mode_t mode,
+                               struct attr *attr, int *r)
+{
+    char dir[OSS_KEY_MAX + 2], key[OSS_KEY_MAX + 2];
+    struct cfile *cf;
+
+    *r = parent_key(fs, parent, name, false, dir, key);
+    if (*r)
+        return NULL;
+    attr_of_new(fs, req, parent, S_IFREG | (mode & 07777), attr);
+    cf = cfile_open(fs->cache, key, NULL, attr, true);
+    if (!cf)
+        *r = -ENOMEM;
+    else
+        cache_created(fs->cache, key, cf);
+    return cf;
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct inode *parent = inode_get(fs->inodes, parent_ino), *inode = NULL;
+    struct fuse_entry_param e = {.entry_timeout = (double)fs->ttl_ms / 1000,
+                                 .attr_timeout = (double)fs->ttl_ms / 1000};
+    struct file *file = NULL;
+    struct cfile *cf = NULL;
+    struct attr attr;
+    int r = parent ? 0 : -ESTALE;
+
+    if (!r)
+        cf = make_file(fs, req, parent, name, mode, &attr, &r);
+    if (!r) {
+        inode = inode_lookup(fs->inodes, parent, name, S_IFREG);
+        file = inode ? file_new(fs, inode, cf, true) : NULL;
+        if (!inode)
+            cfile_close(cf, true);
+        r = file ? 0 : -ENOMEM;
+    }
+    if (r) {
+        if (inode)
+            inode_forget(fs->inodes, inode->ino, 1);
+        reply_err(req, r);
+    } else {
+        file->wrote = true;
+        note_content(fs, file);
+        file_info(fi, file, false);
+        e.ino = inode->ino;
+        cfile_attr(cf, &attr);
+        attr_to_stat(&attr, e.ino, false, &e.attr);
+        if (fuse_reply_create(req, &e, fi)) {
+            inode_forget(fs->inodes, e.ino, 1);
+            file_free(fs, file);
+        }
+    }
+    inode_put(fs->inodes, inode);
+    inode_put(fs->inodes, parent);
+}
+
+static void mknod_sent(void *arg, int r)
+{
+    struct call *call = arg;
+    struct inode *inode;
+    struct attr attr;
+
+    inode = r ? NULL : inode_lookup(call->fs->inodes, call->parent, call->name, S_IFREG);
+    if (!inode) {
+        call_reply_err(call, r ? r : -ENOMEM);
+        return;
+    }
+    cfile_attr(call->cf, &attr);
+    call_reply_entry(call, inode, &attr, call->fs->ttl_ms);
+}
+
+/* Only plain files have a place in a bucket. */
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    struct fs *fs = fs_of(req);
+    char key[OSS_KEY_MAX + 2];
+    struct call *call;
+    struct cfile *cf;
+    int r = 0;
+
+    (void)rdev;
+    if (!S_ISREG(mode)) {
+        fuse_reply_err(req, EPERM);
+        return;
+    }
+    call = call_on_name(req, parent, name, false, key);
+    if (!call)
+        return;
+    cf = make_file(fs, req, call->parent, name, mode, &call->attr, &r);
+    if (!cf) {
+        call_reply_err(call, r);
+        return;
+    }
+    call->cf = cfile_hold(cf);
+    cfile_flush(cf, mknod_sent, call);
+    cfile_close(cf, true);
+}
+
+/* ---------------------------------------------------------------------------------------- read, write */
+
+static void read_done(void *arg, int r)
+{
+    struct call *call = arg;
+
+    if (r < 0)
+        call_reply_err(call, r);
+    else
+        call_reply_buf(call, call->data, (size_t)r);
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    struct call *call = call_new(fs_of(req), req);
+
+    (void)ino;
+    if (!call)
+        return;
+    call->data = malloc(size);
+    if (!call->data) {
+        call_reply_err(call, -ENOMEM);
+        return;
+    }
+    cfile_read(file_of(fi)->cf, call->data, size, (uint64_t)offset, read_done, call);
+}
+
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    struct file *file = file_of(fi);
+    ssize_t n;
+
+    (void)ino;
+    file->wrote = true;
+    /* A page that was written through a mapping goes where it is, whatever the descriptor's flags. */
+    n = cfile_write(file->cf, data, size, (uint64_t)offset, (fi->flags & O_APPEND) && !fi->writepage);
+    if (n < 0)
+        reply_err(req, (int)n);
+    else
+        fuse_reply_write(req, (size_t)n);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
+{
+    struct file *file = file_of(fi);
+    struct attr attr;
+    int r = 0;
+
+    (void)ino;
+    cfile_attr(file->cf, &attr);
+    if (mode & ~FALLOC_FL_KEEP_SIZE) {
+        r = -EOPNOTSUPP;
+    } else if (!mode && (uint64_t)(offset + length) > attr.size) {
+        file->wrote = true;
+        r = cfile_truncate(file->cf, (uint64_t)(offset + length));
+    }
+    reply_err(req, r);
+}
+
+/* --------------------------------------------------------------------------------------- flush, fsync */
+
+/* Does the thread's process hold another descriptor of this inode? From fdinfo: a stat would come back to us. */
+static bool holds_another(pid_t pid, uint64_t ino)
+{
+    char path[64], text[1024];
+    unsigned found = 0;
+    struct dirent *e;
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/fdinfo", (int)pid);
+    dir = opendir(path);
+    while (dir && (e = readdir(dir))) {
+        int fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+        const char *p;
+
+        if (fd >= 0)
+            close(fd);
+        if (n <= 0)
+            continue;
+        text[n] = '\0';
+        p = strstr(text, "\nino:");
+        if (p && strtoull(p + 5, NULL, 10) == ino)
+            found++;
+    }
+    if (dir)
+        closedir(dir);
+    return found > 0; /* the one that is being closed is out of the table already */
+}
+
+static void flush_done(void *arg, int r)
+{
+    struct call *call = arg;
+
+    if (!r)
+        note_content(call->fs, call->file);
+    call_reply_err(call, r);
+}
+
+/*
+ * A flush that publishes nothing although the file is unsent: `cmd > file` makes the shell close a duplicate
+ * before the first byte, and if the command then fails, the good old object must still be there. The release
+ * publishes what is empty then.
+ */
+static bool flush_too_early(struct file *file, fuse_req_t req, uint64_t ino)
+{
+    bool replaces;
+
+    if (!cfile_empty_unpublished(file->cf, &replaces))
+        return false;
+    return replaces || holds_another(fuse_req_ctx(req)->pid, ino);
+}
+
+static void send_file(fuse_req_t req, uint64_t ino, struct file *file)
+{
+    struct fs *fs = fs_of(req);
+    struct call *call = call_new(fs, req);
+
+    if (!call)
+        return;
+    call->inode = inode_get(fs->inodes, ino);
+    call->file = file;
+    cfile_flush(file->cf, flush_done, call);
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct file *file = file_of(fi);
+
+    if (!file->writable || !file->wrote || flush_too_early(file, req, ino))
+        fuse_reply_err(req, 0);
+    else
+        send_file(req, ino, file);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    (void)datasync;
+    send_file(req, ino, file_of(fi));
+}
+
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    file_free(fs_of(req), file_of(fi));
+    fuse_reply_err(req, 0);
+}
