@@ -210,6 +210,7 @@ static void complete_body(struct call *c, const struct oss_part *parts, size_t n
     }
     xml_write_complete(&c->text, parts, n);
     call_text_body(c);
+    c->md5_header = true;
 }
 
 int client_complete(struct oss *oss, const char *key, const char *id, const struct oss_part *parts, size_t n,
@@ -224,7 +225,6 @@ int client_complete(struct oss *oss, const char *key, const char *id, const stru
     call_begin(&c, oss, OSS_OP_COMPLETE, "POST", key);
     call_upload_id(&c, id);
     call_put_opts(&c, opts);
-    c.md5_header = false;
     c.limits = c.client->transfer;
     complete_body(&c, parts, n);
     c.check = check_complete;
