@@ -169,7 +169,9 @@ $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(LIBS_OURS)
 unit-programs: $(UNIT_BIN)
 fuzz-programs: $(FUZZ_BIN)
 
+# Some of them talk to the local server.
 unit: $(UNIT_BIN)
+	@$(MAKE) --no-print-directory FLAVOUR=plain ossd
 	@tests/lint/run_unit.sh $(B)/unit $(UNIT_BIN)
 
 unit/%: $(B)/unit/% FORCE

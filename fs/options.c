@@ -454,7 +454,8 @@ static int set_source(const struct parse *p, const char *text)
     const char *colon = strchr(text, ':');
     int r;
 
-    if (strchr(text, '/') && (!colon || strchr(text, '/') < colon))
+    if (strncmp(text, "oss://", 6) == 0 || strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0 ||
+        (strchr(text, '/') && (!colon || strchr(text, '/') < colon)))
         return message_set(p->message, -EINVAL,
                            "\"%.80s\" is no bucket: give BUCKET or BUCKET:/PREFIX, and the endpoint as -o url=URL",
                            text);
