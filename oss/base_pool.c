@@ -24,7 +24,13 @@
 #define DELAY_MAX_MS (INT64_C(1) << 42) /* longer delays are this long: a century */
 #define IDLE_MS      60000              /* a thread without work ends after this */
 #define RETRY_MS     100                /* between attempts to start a thread for a class that has none */
-#define STACK_BYTES  (512 * 1024)       /* libcurl with TLS runs on it */
+
+/* libcurl with TLS runs on it. Sanitizers keep state of their own there. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define STACK_BYTES (2048 * 1024)
+#else
+#define STACK_BYTES (512 * 1024)
+#endif
 
 struct pool_queue {
     struct pool *pool;
