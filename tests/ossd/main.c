@@ -31,7 +31,7 @@
 static const char usage[] =
     "usage: ossd [option]...\n"
     "  --memory              keep everything in memory (default)\n"
-    "  --dir DIR             keep everything in DIR; it is there again at the next start\n"
+    "  --dir DIR, --store DIR  keep everything in DIR; it is there again at the next start\n"
     "  --port N              port of the bucket, 0: any (default)\n"
     "  --control-port N      port of the control calls, 0: any (default)\n"
     "  --bucket NAME         make this bucket; may be repeated (default: test-bucket)\n"
@@ -195,6 +195,7 @@ static bool read_options(struct setup *setup, int argc, char **argv)
 {
     static const struct option table[] = {{"memory", no_argument, NULL, O_MEMORY},
                                           {"dir", required_argument, NULL, O_DIR},
+                                          {"store", required_argument, NULL, O_DIR},
                                           {"port", required_argument, NULL, O_PORT},
                                           {"control-port", required_argument, NULL, O_CONTROL},
                                           {"bucket", required_argument, NULL, O_BUCKET},
