@@ -214,7 +214,7 @@ check-long:
 demo:
 	@$(MAKE) --no-print-directory deps FOR=demo
 	@$(MAKE) --no-print-directory all
-	@tests/demo.sh
+	@STAY=$(STAY) tests/demo.sh
 
 # ------------------------------------------------------------------------------------------------------ rest
 
