@@ -31,10 +31,13 @@ static void die(const char *what)
 
 static void child_run(int out, const char *const *more)
 {
-    const char *argv[40] = {
-        getenv("OSSD"),          "--memory", "--port", "0", "--control-port", "0", "--bucket", OSSD_BUCKET, "--key",
-        OSSD_KEY ":" OSSD_SECRET};
-    size_t n = 10;
+    const char *argv[40] = {getenv("OSSD"),   "--memory",
+                            "--port",         "0",
+                            "--control-port", "0",
+                            "--bucket",       OSSD_BUCKET,
+                            "--key",          OSSD_KEY ":" OSSD_SECRET,
+                            "--region",       OSSD_REGION};
+    size_t n = 12;
 
     if (!argv[0] || !*argv[0])
         argv[0] = "build/ossd";
