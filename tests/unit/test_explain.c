@@ -29,6 +29,8 @@ static const struct {
     {503, "ServiceUnavailable", "Please try again.", -EIO, "try again later"},
     {0, "", "Could not resolve host: photos.oss-cn-nowhere.aliyuncs.com", -EIO, "name server"},
     {0, "", "Failed to connect to 127.0.0.1 port 1: Connection refused", -EIO, "nothing listens"},
+    {0, "", "Failed to connect to localhost port 1 after 0 ms: Couldn't connect to server", -EIO, "host and port"},
+    {0, "", "Failed to connect to 10.0.0.1 port 80 after 10001 ms: Timeout was reached", -ETIMEDOUT, "-internal"},
     {0, "", "SSL certificate problem: self-signed certificate", -EIO, "cacert="},
     {0, "", "error:0A00010B:SSL routines::wrong version number", -EIO, "TLS port"},
     {0, "", "Connection timed out after 10001 milliseconds", -ETIMEDOUT, "-internal"},
