@@ -8,6 +8,7 @@
  */
 #include "extent.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,6 +86,7 @@ static void account_add(struct extent_map *map, const struct extent *e)
     }
     ref = ref_find(map, e->base);
     if (!ref) {
+        assert(map->refs && map->n_refs < map->refs_size);
         ref = &map->refs[map->n_refs++];
         *ref = (struct base_ref){.base = e->base};
     }
@@ -104,6 +106,7 @@ static void account_remove(struct extent_map *map, const struct extent *e)
         return;
     }
     ref = ref_find(map, e->base);
+    assert(map->refs && ref);
     if (--ref->extents == 0)
         *ref = map->refs[--map->n_refs];
 }
@@ -202,16 +205,16 @@ static struct node *tree_rotate_right(struct node *t)
 /* The heights of the children differ by at most two. */
 static struct node *tree_balance(struct node *t)
 {
-    int lean = tree_height(t->right) - tree_height(t->left);
+    struct node *left = t->left, *right = t->right;
 
-    if (lean > 1) {
-        if (tree_height(t->right->left) > tree_height(t->right->right))
-            t->right = tree_rotate_right(t->right);
+    if (right && right->height > tree_height(left) + 1) {
+        if (right->left && right->left->height > tree_height(right->right))
+            t->right = tree_rotate_right(right);
         return tree_rotate_left(t);
     }
-    if (lean < -1) {
-        if (tree_height(t->left->right) > tree_height(t->left->left))
-            t->left = tree_rotate_left(t->left);
+    if (left && left->height > tree_height(right) + 1) {
+        if (left->right && left->right->height > tree_height(left->left))
+            t->left = tree_rotate_left(left);
         return tree_rotate_right(t);
     }
     return tree_update(t);
@@ -220,13 +223,11 @@ static struct node *tree_balance(struct node *t)
 /* One tree of `left`, `middle` and `right`, in this order; O(difference of heights). */
 static struct node *tree_join(struct node *left, struct node *middle, struct node *right)
 {
-    int lean = tree_height(right) - tree_height(left);
-
-    if (lean < -1) {
+    if (left && left->height > tree_height(right) + 1) {
         left->right = tree_join(left->right, middle, right);
         return tree_balance(left);
     }
-    if (lean > 1) {
+    if (right && right->height > tree_height(left) + 1) {
         right->left = tree_join(left, middle, right->left);
         return tree_balance(right);
     }
@@ -286,16 +287,18 @@ static struct node *tree_pull_first(struct node *t, struct node **first)
     return tree_join(tree_pull_first(t->left, first), t, t->right);
 }
 
+/* The tree is not empty. */
 static const struct node *tree_last(const struct node *t)
 {
-    while (t && t->right)
+    while (t->right)
         t = t->right;
     return t;
 }
 
+/* The tree is not empty. */
 static const struct node *tree_first(const struct node *t)
 {
-    while (t && t->left)
+    while (t->left)
         t = t->left;
     return t;
 }
@@ -412,6 +415,7 @@ static void map_stitch(struct extent_map *map, struct node *left, struct node *l
     struct node *head = list, *tail = list, *middle;
     size_t n;
 
+    assert(list);
     if (left && extent_continues(&tree_last(left)->e, &list->e)) {
         left = tree_pull_last(left, &head);
         head->right = list;

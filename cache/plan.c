@@ -330,7 +330,7 @@ static void widen_runs(const struct plan_input *in, struct runs *runs)
             behind->base_offset += w.behind;
             if (behind->start == behind->end)
                 i++;
-            if (w.before > 0) {
+            if (before && w.before > 0) {
                 before->end -= w.before;
                 if (before->start == before->end)
                     n--;
