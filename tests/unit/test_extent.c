@@ -519,7 +519,7 @@ static void test_a_million_random_writes(void **state)
     extent_map_check(map);
     assert_true(extent_map_count(map) > 1900000);
     if (!SANITIZED)
-        assert_true(spent < 10);
+        assert_true(spent < 15);
     begin = seconds();
     for (int i = 0; i < writes; i++)
         assert_true(extent_map_next_dirty(map, random_below(&random, 1ULL << 39), 1ULL << 40, &e));
