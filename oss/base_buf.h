@@ -21,9 +21,9 @@ struct buf {
 };
 
 /* An empty buffer that holds at most `max` bytes; safe to free without use. */
-#define BUF_INIT(maximum)                                                                                            \
-    {                                                                                                                \
-        .max = (maximum)                                                                                             \
+#define BUF_INIT(maximum) \
+    {                     \
+        .max = (maximum)  \
     }
 void buf_init(struct buf *b, size_t max);
 

@@ -88,7 +88,7 @@ void kv_del(struct kvlist *l, const char *name)
 
     for (size_t i = 0; i < l->n; i++) {
         /* `name` may be the name of a pair of the list itself: it is freed after the last comparison with it. */
-        if (l->v[i].name != name && strcasecmp(l->v[i].name, name)) {
+        if (l->v[i].name != name && strcasecmp(l->v[i].name, name) != 0) {
             struct kv kv = l->v[kept];
 
             l->v[kept++] = l->v[i];

@@ -17,11 +17,14 @@ struct list {
 /* The element of type `type` whose member `member` is the link `ptr`. */
 #define list_entry(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): `it` is a name to be declared. */
 #define list_for_each(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
 
 /* The body may remove `it` itself, and nothing else. */
-#define list_for_each_safe(it, head)                                                                                 \
+#define list_for_each_safe(it, head) \
     for (struct list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
+
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 static inline void list_init(struct list *l)
 {

@@ -33,10 +33,10 @@ void log_msg(enum log_level level, const char *format, ...) __attribute__((forma
 #define log_err(...)  log_msg(LOG_LEVEL_ERR, __VA_ARGS__)
 #define log_warn(...) log_msg(LOG_LEVEL_WARN, __VA_ARGS__)
 #define log_info(...) log_msg(LOG_LEVEL_INFO, __VA_ARGS__)
-#define log_debug(...)                                                                                               \
-    do {                                                                                                             \
-        if (log_enabled(LOG_LEVEL_DEBUG))                                                                            \
-            log_msg(LOG_LEVEL_DEBUG, __VA_ARGS__);                                                                   \
+#define log_debug(...)                             \
+    do {                                           \
+        if (log_enabled(LOG_LEVEL_DEBUG))          \
+            log_msg(LOG_LEVEL_DEBUG, __VA_ARGS__); \
     } while (0)
 
 #endif

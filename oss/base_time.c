@@ -80,7 +80,7 @@ static bool skip(const char **p, const char *text)
 {
     size_t n = strlen(text);
 
-    if (strncmp(*p, text, n))
+    if (strncmp(*p, text, n) != 0)
         return false;
     *p += n;
     return true;

@@ -115,7 +115,7 @@ enum error_retry error_retry_class(int status, const char *code)
 bool error_wants_fresh_connection(int status, const char *code)
 {
     return status >= 500 || status == 408 ||
-           (status == 400 && error_retry_class(status, code) == ERROR_RETRY_YES && strcmp(code, "InvalidCRC64"));
+           (status == 400 && error_retry_class(status, code) == ERROR_RETRY_YES && strcmp(code, "InvalidCRC64") != 0);
 }
 
 /* strerrorname_np() is in glibc only. */

@@ -129,13 +129,13 @@ static int compare_kv(const void *a, const void *b)
 /* The pairs of `headers`, sorted by name. The caller frees; NULL is out of memory. */
 static const struct kv **sorted(const struct kvlist *headers)
 {
-    const struct kv **v = calloc(headers->n + 1, sizeof *v);
+    const struct kv **v = calloc(headers->n + 1, sizeof(void *));
 
     if (!v)
         return NULL;
     for (size_t i = 0; i < headers->n; i++)
         v[i] = &headers->v[i];
-    qsort(v, headers->n, sizeof *v, compare_kv);
+    qsort(v, headers->n, sizeof(void *), compare_kv);
     return v;
 }
 

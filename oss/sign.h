@@ -50,20 +50,20 @@ void sign_result_free(struct sign_result *r);
  * x-oss-security-token (removed when there is no token) and authorization. `detail` may be NULL, else it must be
  * initialised. 0, -ENOMEM, or -EINVAL (no region, a value that fits nowhere).
  */
-int sign_v4(const struct sign_request *request, struct kvlist *headers, struct sign_result *detail);
+int sign_v4(const struct sign_request *rq, struct kvlist *headers, struct sign_result *detail);
 
 /*
- * V4 in the query: adds to `query` the complete query text, request->query first, signature last, for a URL valid
- * `expires` seconds from request->when (1..604800, else -EINVAL). `headers` are those the user of the URL must send.
+ * V4 in the query: adds to `query` the complete query text, rq->query first, signature last, for a URL valid
+ * `expires` seconds from rq->when (1..604800, else -EINVAL). `headers` are those the user of the URL must send.
  */
-int sign_v4_presign(const struct sign_request *request, const struct kvlist *headers, long expires, struct buf *query,
+int sign_v4_presign(const struct sign_request *rq, const struct kvlist *headers, long expires, struct buf *query,
                     struct sign_result *detail);
 
 /* V1 in headers: sets date, x-oss-security-token (or removes it) and authorization. An x-oss-date stays and wins. */
-int sign_v1(const struct sign_request *request, struct kvlist *headers, struct sign_result *detail);
+int sign_v1(const struct sign_request *rq, struct kvlist *headers, struct sign_result *detail);
 
-/* V1 in the query, valid until request->when + expires. */
-int sign_v1_presign(const struct sign_request *request, const struct kvlist *headers, long expires, struct buf *query,
+/* V1 in the query, valid until rq->when + expires. */
+int sign_v1_presign(const struct sign_request *rq, const struct kvlist *headers, long expires, struct buf *query,
                     struct sign_result *detail);
 
 #endif

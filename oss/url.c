@@ -184,9 +184,10 @@ static int read_host(struct url_endpoint *out, char *host, const char **rest)
     *rest = end;
     if ((size_t)(end - host) >= sizeof out->host)
         return -1;
-    for (char *p = host, *to = out->host; p < end; p++)
-        *to++ = *p >= 'A' && *p <= 'Z' ? (char)(*p + ('a' - 'A')) : *p;
-    out->host[end - host] = '\0';
+    memcpy(out->host, host, (size_t)(end - host)); /* the rest is zero */
+    for (char *p = out->host; *p; p++)
+        if (*p >= 'A' && *p <= 'Z')
+            *p = (char)(*p + ('a' - 'A'));
     if (!host_valid(out->host))
         return -1;
     out->ip = is_ipv4(out->host);
@@ -245,8 +246,9 @@ bool url_region(const struct url_endpoint *endpoint, char out[URL_REGION_SIZE])
     if (endpoint->ip || !dot || !ends_with(endpoint->host, ".aliyuncs.com"))
         return false;
     n = (size_t)(dot - label);
-    if (strcmp(dot, ".oss.aliyuncs.com")) {
-        if (strcmp(dot, ".aliyuncs.com") || strncmp(label, "oss-", 4) || !strncmp(label, "oss-accelerate", 14))
+    if (strcmp(dot, ".oss.aliyuncs.com") != 0) {
+        if (strcmp(dot, ".aliyuncs.com") != 0 || strncmp(label, "oss-", 4) != 0 ||
+            !strncmp(label, "oss-accelerate", 14))
             return false;
         label += 4;
         n -= 4;

@@ -51,7 +51,7 @@ static void on_start(void *user, const xmlChar *name, const xmlChar *prefix, con
     /* The name is in the parser's dictionary, so it stays as long as the parser. */
     p->path[p->depth++] = (const char *)name;
     buf_reset(&p->text);
-    if (p->depth == 1 && strcmp(p->path[0], p->root) && (!p->root2 || strcmp(p->path[0], p->root2))) {
+    if (p->depth == 1 && strcmp(p->path[0], p->root) != 0 && (!p->root2 || strcmp(p->path[0], p->root2) != 0)) {
         stop(p, -EIO);
         return;
     }
@@ -176,6 +176,16 @@ bool xml_bool(const char *text, bool *out)
 {
     *out = !strcmp(text, "true");
     return *out || !strcmp(text, "false");
+}
+
+bool xml_fits(const char *text, char *out, size_t size)
+{
+    const size_t n = strlen(text);
+
+    if (n >= size)
+        return false;
+    memcpy(out, text, n + 1);
+    return true;
 }
 
 bool xml_etag(const char *text, char *out, size_t size)

@@ -299,10 +299,7 @@ static int uploads_end(void *arg, const struct xml_parse *p, char *text, size_t 
         return r->entry.key ? 0 : -ENOMEM;
     }
     if (xml_at(p, 3, "Upload", "UploadId")) {
-        text = xml_trim(text, len);
-        if (strlen(text) < sizeof r->entry.id)
-            strcpy(r->entry.id, text);
-        else
+        if (!xml_fits(xml_trim(text, len), r->entry.id, sizeof r->entry.id))
             r->bad = true;
         return 0;
     }

@@ -51,6 +51,9 @@ bool xml_number(const char *text, uint64_t max, uint64_t *out);
 /* "true" or "false". */
 bool xml_bool(const char *text, bool *out);
 
+/* Copies the whole text; false when it does not fit. */
+bool xml_fits(const char *text, char *out, size_t size);
+
 /* Copies without the quotes; false when it does not fit. */
 bool xml_etag(const char *text, char *out, size_t size);
 

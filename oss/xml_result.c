@@ -24,11 +24,7 @@ static int initiate_end(void *arg, const struct xml_parse *p, char *text, size_t
 
     if (!xml_at(p, 2, NULL, "UploadId"))
         return 0;
-    text = xml_trim(text, len);
-    if (strlen(text) >= r->size)
-        return -EIO;
-    strcpy(r->out, text);
-    return 0;
+    return xml_fits(xml_trim(text, len), r->out, r->size) ? 0 : -EIO;
 }
 
 int xml_read_initiate(const char *body, size_t n, char id[OSS_UPLOADID_SIZE])
@@ -99,11 +95,7 @@ static int acl_end(void *arg, const struct xml_parse *p, char *text, size_t len)
 
     if (!xml_at(p, 3, "AccessControlList", "Grant"))
         return 0;
-    text = xml_trim(text, len);
-    if (strlen(text) >= r->size)
-        return -EIO;
-    strcpy(r->out, text);
-    return 0;
+    return xml_fits(xml_trim(text, len), r->out, r->size) ? 0 : -EIO;
 }
 
 int xml_read_acl(const char *body, size_t n, char acl[24])
@@ -191,7 +183,7 @@ static int info_end(void *arg, const struct xml_parse *p, char *text, size_t len
     text = xml_trim(text, len);
     if (xml_at(p, 4, "AccessControlList", "Grant"))
         xml_copy(out->acl, sizeof out->acl, text);
-    if (p->depth != 3 || strcmp(p->path[1], "Bucket"))
+    if (p->depth != 3 || strcmp(p->path[1], "Bucket") != 0)
         return 0;
     if (!strcmp(name, "Location"))
         xml_copy(out->location, sizeof out->location, text);
