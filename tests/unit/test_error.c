@@ -225,6 +225,11 @@ static void test_hostile(void **state)
     assert_int_equal(err.date, 0);
     free(heap);
 
+    snprintf(body, sizeof body, "%062d\xc3\xa4", 0);
+    kv_set(&headers, "x-oss-request-id", body);
+    error_from_reply(&err, 409, &headers, NULL, 0, NULL);
+    assert_int_equal(strlen(err.request_id), 62);
+
     kv_set(&headers, "x-oss-err", "!!!!");
     assert_int_equal(error_from_reply(&err, 404, &headers, NULL, 0, NULL), -ENOENT);
     assert_string_equal(err.code, "");
