@@ -13,8 +13,6 @@
 
 #define OUR_TYPE "fuse.ossmount"
 
-extern char **environ;
-
 /* ---------------------------------------------------------------------------------------------- mountinfo */
 
 static bool is_octal(const char *s)
@@ -126,10 +124,11 @@ int mountpoint_remove(const char *path, bool lazy)
 static char *resolve(const char *given)
 {
     char *whole = realpath(given, NULL), *copy, *slash, *parent, *out = NULL;
-    int e = errno;
+    int e;
 
-    if (whole || (e != ENOTCONN && e != ECONNABORTED))
+    if (whole || (errno != ENOTCONN && errno != ECONNABORTED))
         return whole;
+    e = errno;
     copy = strdup(given);
     if (!copy)
         return NULL;
