@@ -20,7 +20,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define DIGEST_CHUNK (128U << 10)
+#define DIGEST_CHUNK (64U << 10)
 
 /* ------------------------------------------------------------------------------------------------- set-up */
 

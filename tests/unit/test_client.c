@@ -503,6 +503,159 @@ static void wrong_keys_and_buckets(void **state)
     oss_close(o);
 }
 
+/* -------------------------------------------------------------------------------------- keys, clocks, networks */
+
+static void control(const char *method, const char *path, const char *body)
+{
+    free(ossd_control(server, method, path, body));
+}
+
+static void security_tokens(void **state)
+{
+    struct oss_config other = config;
+    struct oss_error err;
+    struct oss *o;
+
+    (void)state;
+    control("POST", "/keyrotate", "{\"id\":\"sts\",\"secret\":\"abc\",\"token\":\"to/ken+==\"}");
+    for (int version = 1; version <= 4; version += 3) {
+        other.signature_version = version;
+        other.cred = oss_cred_fixed("sts", "abc", "to/ken+==");
+        o = client_open(&other);
+        assert_int_equal(put_stream(o, "token", 1, 100, NULL, &err), 0);
+        oss_close(o);
+        oss_cred_free(other.cred);
+        other.cred = oss_cred_fixed("sts", "abc", "another");
+        o = client_open(&other);
+        assert_int_equal(put_stream(o, "token", 1, 100, NULL, &err), -EACCES);
+        oss_close(o);
+        oss_cred_free(other.cred);
+    }
+}
+
+/* The key expires while the mount runs, and somebody has put a new one into the file. */
+static void a_key_that_expires(void **state)
+{
+    char path[] = "/tmp/test_client.XXXXXX";
+    int fd = mkstemp(path);
+    struct oss_config other = config;
+    struct oss_error err;
+    struct oss *o;
+
+    (void)state;
+    control("POST", "/keyrotate", "{\"id\":\"k1\",\"secret\":\"s1\"}");
+    assert_int_equal(pwrite(fd, "k1:s1\n", 6, 0), 6);
+    assert_int_equal(oss_cred_open(&other.cred, path, OSSD_BUCKET, &err), 0);
+    o = client_open(&other);
+    assert_int_equal(put_stream(o, "key", 1, 100, NULL, &err), 0);
+    control("POST", "/keyrotate", "{\"id\":\"k1\",\"secret\":\"s1\",\"expired\":true}");
+    assert_int_equal(put_stream(o, "key", 1, 100, NULL, &err), -EACCES);
+    assert_int_equal(err.tries, 1);
+    control("POST", "/keyrotate", "{\"id\":\"k2\",\"secret\":\"s2\"}");
+    assert_int_equal(pwrite(fd, "k2:s2\n", 6, 0), 6);
+    assert_int_equal(put_stream(o, "key", 1, 100, NULL, &err), 0);
+    oss_close(o);
+    oss_cred_free(other.cred);
+    close(fd);
+    unlink(path);
+}
+
+static void a_clock_that_is_wrong(void **state)
+{
+    struct oss *o = client_open(&config);
+    struct oss_error err;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        static const char *const offsets[] = {"{\"offset\":7200}", "{\"offset\":-90000}", "{\"offset\":0}"};
+
+        control("POST", "/clock", offsets[i]);
+        assert_int_equal(put_stream(o, "clock", 1, 100, NULL, &err), 0);
+        assert_int_equal(err.tries, 2);
+        assert_int_equal(put_stream(o, "clock", 1, 100, NULL, &err), 0);
+        assert_int_equal(err.tries, 1);
+    }
+    oss_close(o);
+}
+
+/* Kept connections that the server has closed cost nobody anything; not even an append. */
+static void dropped_connections(void **state)
+{
+    struct oss_error err;
+    struct oss_object out;
+    uint64_t seed = 1;
+    struct oss_source source = stream(&seed, 10);
+
+    (void)state;
+    assert_int_equal(oss->ops->delete (oss, "dropped", &err), 0);
+    for (uint64_t i = 0; i < 20; i++) {
+        control("POST", "/drop", NULL);
+        usleep(20000);
+        assert_int_equal(oss->ops->append(oss, "dropped", 10 * i, &source, NULL, &out, &err), 0);
+        assert_int_equal(out.size, 10 * i + 10);
+        oss_object_free(&out);
+    }
+}
+
+static void an_outage(void **state)
+{
+    struct oss_error err;
+
+    (void)state;
+    control("POST", "/outage", "{\"on\":true}");
+    assert_int_equal(put_stream(oss, "outage", 1, 100, NULL, &err), -EIO);
+    assert_int_equal(err.tries, config.retries + 1);
+    control("POST", "/outage", "{\"on\":false}");
+    assert_int_equal(put_stream(oss, "outage", 1, 100, NULL, &err), 0);
+}
+
+static void certificates(void **state)
+{
+    char dir[] = "/tmp/test_client.XXXXXX";
+    char cert[64], key[64], command[400], url[64];
+    const char *args[] = {"--tls", cert, key, NULL};
+    struct oss_config tls = config;
+    struct ossd_server *s;
+    struct oss_error err;
+    struct oss *o;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(cert, sizeof(cert), "%s/cert.pem", dir);
+    snprintf(key, sizeof(key), "%s/key.pem", dir);
+    snprintf(command, sizeof(command),
+             "openssl req -x509 -newkey rsa:2048 -nodes -keyout %s -out %s -days 2 -subj /CN=ossd "
+             "-addext subjectAltName=IP:127.0.0.1 2>/dev/null",
+             key, cert);
+    assert_int_equal(system(command), 0);
+    s = ossd_start(args);
+    tls.endpoint = ossd_url(s);
+    assert_int_equal(strncmp(tls.endpoint, "https://", 8), 0);
+    /* Nobody vouches for it: nothing is sent, and nothing tried again. */
+    o = client_open(&tls);
+    assert_int_equal(put_stream(o, "tls", 1, 100000, NULL, &err), -EIO);
+    assert_int_equal(err.tries, 1);
+    assert_non_null(strstr(err.message, "certificate"));
+    assert_false(err.ambiguous);
+    oss_close(o);
+    tls.ca_file = cert;
+    o = client_open(&tls);
+    assert_int_equal(put_stream(o, "tls", 1, 100000, NULL, &err), 0);
+    assert_true(holds_of(o, "tls", 1, 100000));
+    oss_close(o);
+    /* The right certificate under another name. */
+    snprintf(url, sizeof(url), "https://localhost:%s", strrchr(tls.endpoint, ':') + 1);
+    tls.endpoint = url;
+    o = client_open(&tls);
+    assert_int_equal(put_stream(o, "tls", 1, 100000, NULL, &err), -EIO);
+    assert_int_equal(err.tries, 1);
+    oss_close(o);
+    ossd_end(s);
+    unlink(cert);
+    unlink(key);
+    rmdir(dir);
+}
+
 /* --------------------------------------------------------------------------------------------- fault matrix */
 
 /* What the operations of the matrix work on; made anew for each cell, without faults. */
@@ -1178,6 +1331,12 @@ int main(void)
         TEST(the_rest),
         TEST(signature_v1),
         TEST(wrong_keys_and_buckets),
+        TEST(security_tokens),
+        TEST(a_key_that_expires),
+        TEST(a_clock_that_is_wrong),
+        TEST(dropped_connections),
+        TEST(an_outage),
+        TEST(certificates),
         TEST(once),
         TEST(always),
         TEST(refusals_are_not_repeated),
