@@ -361,8 +361,7 @@ class Ossd:
     def objects(self, prefix=""):
         """{key: description} of the whole bucket."""
         found = self.call("GET", "/objects", {"bucket": self.bucket, "prefix": prefix})
-        entries = found["objects"] if isinstance(found, dict) else found
-        return {e["key"]: e for e in entries}
+        return {os.fsdecode(bytes.fromhex(e["key_hex"])): e for e in found}
 
     def files(self, prefix=""):
         """The same without directory markers."""
@@ -370,21 +369,22 @@ class Ossd:
 
     def object(self, key):
         """The bytes, None when there is no such object."""
-        return self.call("GET", "/object", {"bucket": self.bucket, "key": key}, raw=True)
+        return self.call("GET", "/object", self._key(key), raw=True)
 
-    def object_chunks(self, key, chunk=1 << 20):
-        query = urllib.parse.urlencode({"bucket": self.bucket, "key": key}, quote_via=urllib.parse.quote)
-        with urllib.request.urlopen(self.control_url + "/object?" + query, timeout=60) as reply:
-            while data := reply.read(chunk):
-                yield data
+    def plant(self, key, data=b"", headers=None, target=None):
+        """Puts an object as another client would, with these headers; with `target` an OSS Symlink object."""
+        headers = dict(headers or {})
+        if target is not None:
+            headers["x-ossd-target"] = target.encode().decode("latin-1")
+        self.call("PUT", "/object", self._key(key), body=data, headers=headers)
 
-    def plant(self, key, data=b"", headers=None):
-        """Puts an object as another client would, with these headers."""
-        self.call("PUT", "/object", {"bucket": self.bucket, "key": key}, body=data, headers=headers)
+    def _key(self, key):
+        # Any byte may be in a key, and a query would lose some.
+        return {"bucket": self.bucket, "key_hex": os.fsencode(key).hex()}
 
     def uploads(self):
-        found = self.call("GET", "/uploads", {"bucket": self.bucket})
-        return found["uploads"] if isinstance(found, dict) else found
+        """The multipart uploads that are neither completed nor aborted."""
+        return self.call("GET", "/uploads", {"bucket": self.bucket})
 
     def headers(self, key):
         """The stored headers of an object, names in lower case."""

@@ -68,19 +68,20 @@ ODD_NAMES = [
 
 
 def test_odd_names(fs):
-    names = [n for n in ODD_NAMES]
+    names = ODD_NAMES
+    directories = [b"d-" + n if len(n) < 250 else n[3:] for n in names]
     for i, name in enumerate(names):
         write_file(fs.b(name), b"%d" % i)
-        os.mkdir(fs.b(b"d" + name[:254]))
-        write_file(fs.b(b"d" + name[:254], name), b"in %d" % i)
+        os.mkdir(fs.b(directories[i]))
+        write_file(fs.b(directories[i], name), b"in %d" % i)
     listed = set(os.listdir(os.fsencode(fs.path)))
-    assert listed == set(names) | {b"d" + n[:254] for n in names}
+    assert listed == set(names) | set(directories)
     fs.forget()
     assert set(os.listdir(os.fsencode(fs.path))) == listed
     for i, name in enumerate(names):
         assert read_file(fs.b(name)) == b"%d" % i, name
-        assert os.listdir(fs.b(b"d" + name[:254])) == [name]
-        assert read_file(fs.b(b"d" + name[:254], name)) == b"in %d" % i, name
+        assert os.listdir(fs.b(directories[i])) == [name]
+        assert read_file(fs.b(directories[i], name)) == b"in %d" % i, name
 
 
 def test_odd_names_rename_and_remove(fs):
