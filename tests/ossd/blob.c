@@ -19,6 +19,7 @@
 #define APPEND_MAX  (4u << 20)   /* a body that may be put behind another */
 #define CHUNK_SMALL (256u << 10) /* memory of growing blobs */
 #define CHUNK_BIG   (4u << 20)   /* memory of large bodies */
+#define SPARE_MAX   256          /* big chunks kept for reuse: 1 GiB */
 #define NAME_SIZE   17
 
 struct blob {
@@ -42,6 +43,10 @@ struct blobs {
     struct index *loading; /* id -> blob, NULL after loading; one thread */
     pthread_mutex_t pack_lock;
     struct blob *pack; /* pack_lock */
+    /* Big chunks that were let go: fresh pages cost the kernel several times what the rest of a PUT costs. */
+    pthread_mutex_t spare_lock;
+    char *spare[SPARE_MAX]; /* spare_lock */
+    size_t n_spare;         /* spare_lock */
 };
 
 static void blob_name(char name[NAME_SIZE], uint64_t id)
@@ -74,19 +79,37 @@ uint64_t blob_id(const struct blob *blob)
     return blob->id;
 }
 
-static void chunk_free(char *chunk, size_t size)
+static void chunk_free(struct blobs *all, char *chunk, size_t size)
 {
-    if (size == CHUNK_BIG)
-        munmap(chunk, size);
-    else
+    bool kept = false;
+
+    if (size != CHUNK_BIG) {
         free(chunk);
+        return;
+    }
+    pthread_mutex_lock(&all->spare_lock);
+    if (!all->closing && all->n_spare < SPARE_MAX) {
+        all->spare[all->n_spare++] = chunk;
+        kept = true;
+    }
+    pthread_mutex_unlock(&all->spare_lock);
+    if (!kept)
+        munmap(chunk, size);
 }
 
-static char *chunk_new(size_t size)
+static char *chunk_new(struct blobs *all, size_t size)
 {
+    char *p = NULL;
+
     if (size != CHUNK_BIG)
         return xmalloc(size);
-    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pthread_mutex_lock(&all->spare_lock);
+    if (all->n_spare)
+        p = all->spare[--all->n_spare];
+    pthread_mutex_unlock(&all->spare_lock);
+    if (p)
+        return p;
+    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         abort();
     madvise(p, size, MADV_HUGEPAGE);
@@ -105,7 +128,7 @@ void blob_unref(struct blob *blob)
     if (blob->fd >= 0)
         close(blob->fd);
     for (size_t i = 0; i < blob->n_chunks; i++)
-        chunk_free(blob->chunks[i], blob->chunk);
+        chunk_free(blob->all, blob->chunks[i], blob->chunk);
     free(blob->chunks);
     pthread_mutex_destroy(&blob->lock);
     free(blob);
@@ -136,6 +159,7 @@ struct blobs *blobs_open(const char *dir)
     blobs->dir = -1;
     atomic_init(&blobs->next_id, 1);
     pthread_mutex_init(&blobs->pack_lock, NULL);
+    pthread_mutex_init(&blobs->spare_lock, NULL);
     if (!dir)
         return blobs;
     blobs->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -185,7 +209,10 @@ void blobs_close(struct blobs *blobs)
     blob_unref(blobs->pack);
     if (blobs->dir >= 0)
         close(blobs->dir);
+    while (blobs->n_spare)
+        munmap(blobs->spare[--blobs->n_spare], CHUNK_BIG);
     pthread_mutex_destroy(&blobs->pack_lock);
+    pthread_mutex_destroy(&blobs->spare_lock);
     free(blobs);
 }
 
@@ -242,7 +269,7 @@ static char *blob_chunk(struct blob *blob, uint64_t offset)
             blob->cap_chunks = blob->cap_chunks ? 2 * blob->cap_chunks : 1;
             blob->chunks = xrealloc(blob->chunks, blob->cap_chunks * sizeof *blob->chunks);
         }
-        blob->chunks[blob->n_chunks++] = chunk_new(blob->chunk);
+        blob->chunks[blob->n_chunks++] = chunk_new(blob->all, blob->chunk);
     }
     char *chunk = blob->chunks[i];
     pthread_mutex_unlock(&blob->lock);

@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define POOL_SIZE  (160 * 1024) /* of a connection: its headers, and the buffer that bodies are received in */
+#define POOL_SIZE  (128 * 1024) /* of a connection: its headers, and the buffer that bodies are received in */
 #define STACK_SIZE (512 * 1024)
 #define XML_MAX    (4u << 20)
 #define DRAIN_MAX  (64u << 20) /* a refused body up to this is read before the answer, to keep the connection */
