@@ -41,6 +41,7 @@ int cache_new(struct cache **out, const struct cache_config *config)
 {
     static const unsigned limits[POOL_CLASSES] = {[POOL_META] = META_THREADS, [POOL_BULK] = BULK_THREADS};
     struct cache *cache = calloc(1, sizeof(*cache));
+    struct timespec now = clock_wall();
     int r;
 
     if (!cache)
@@ -57,7 +58,7 @@ int cache_new(struct cache **out, const struct cache_config *config)
     for (size_t i = 0; cache->table && i < TABLE_SIZE; i++)
         list_init(&cache->table[i]);
     /* Names of data files never repeat within a state directory, nor across mounts. */
-    cache->next_file = (uint64_t)clock_wall().tv_sec << 24;
+    cache->next_file = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
     cache->meta = meta_new(config->stat_ttl_ms, META_ENTRIES);
     cache->names = names_new(cache);
     r = cache->config.state_dir && cache->config.prefix && cache->table && cache->meta && cache->names ? 0 : -ENOMEM;

@@ -240,6 +240,11 @@ const struct base *cfile_base(const struct cfile *cf, int id)
     return NULL;
 }
 
+bool cfile_is_object(const struct cfile *cf, const struct base *base)
+{
+    return cf->object && !strcmp(base->key, cf->key) && !strcmp(base->info->etag, cf->object->etag);
+}
+
 int cfile_add_base(struct cfile *cf, const char *key, struct oinfo *info)
 {
     struct base *v = realloc(cf->bases, (cf->n_bases + 1) * sizeof(*v));
@@ -304,7 +309,7 @@ int cfile_rebase(struct cfile *cf, struct oinfo *info)
 void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen)
 {
     for (size_t i = 0; i < cf->n_bases; i++) {
-        if (cf->bases[i].info != cf->object)
+        if (!cfile_is_object(cf, &cf->bases[i]))
             continue;
         oinfo_put(cf->bases[i].info);
         cf->bases[i].info = oinfo_get(info);
@@ -328,43 +333,74 @@ static bool replaced(const struct cfile *cf, const struct oinfo *info)
     return cf->object && info && (strcmp(cf->object->etag, info->etag) || cf->object->attr.size != info->attr.size);
 }
 
+/* What the names know of a key now, referenced, or NULL. */
+static struct oinfo *known_info(struct cache *cache, const char *key)
+{
+    struct meta_result known = {0};
+    const char *name;
+    char *dir;
+
+    if (key_split(key, &dir, &name))
+        return NULL;
+    meta_get(cache->meta, dir, name, &known);
+    free(dir);
+    return known.info;
+}
+
+/* The same bytes with newer attributes. mu held. */
+static void take_attributes(struct cfile *cf, struct oinfo *info)
+{
+    struct kvlist headers = {0};
+
+    if (info->attr.size != cf->attr.size || kv_copy(&headers, &info->headers))
+        return;
+    kv_free(&cf->headers);
+    cf->headers = headers;
+    cf->attr = info->attr;
+    oinfo_put(cf->object);
+    cf->object = oinfo_get(info);
+}
+
+/*
+ * A clean file meets what the bucket holds now. mu and cache->mu held. Returns false when the object was replaced by
+ * another host while the file is being read here: the readers keep what they have, and the key goes to a new cfile.
+ */
+static bool catch_up(struct cfile *cf, struct oinfo *info)
+{
+    if (cf->state != CFILE_CLEAN || !list_empty(&cf->changes) || !info || info == cf->object)
+        return true;
+    if (!replaced(cf, info)) {
+        if (cf->object)
+            take_attributes(cf, info);
+        return true;
+    }
+    if (cf->opens == 0 && list_empty(&cf->fetches))
+        return cfile_rebase(cf, info) == 0;
+    return cf->writers > 0;
+}
+
 /* cache->mu held: the cfile of key, referenced, made when there is none. */
 static struct cfile *obtain(struct cache *cache, const char *key, struct oinfo *info)
 {
     struct cfile *cf = table_find(cache, key);
-    int r = 0;
 
     if (cf) {
+        /* `info` may be from before an upload of ours that has ended since; the names are not. */
+        struct oinfo *known = known_info(cache, key);
+        bool same;
+
         ref_locked(cf);
         pthread_mutex_lock(&cf->mu);
-        /* Clean, and the object was replaced by another host: start over, or leave the old one to its readers. */
-        if (cf->state == CFILE_CLEAN && list_empty(&cf->changes) && replaced(cf, info)) {
-            if (cf->opens == 0 && list_empty(&cf->fetches)) {
-                r = cfile_rebase(cf, info);
-            } else if (cf->writers == 0) {
-                table_remove(cache, cf);
-                cf->orphan = true;
-                pthread_mutex_unlock(&cf->mu);
-                cf->refs--; /* its opens hold others */
-                cf = NULL;
-            }
-        } else if (cf->state == CFILE_CLEAN && info && cf->object && cf->object != info && !cf->attr_changed &&
-                   !replaced(cf, info) && list_empty(&cf->changes) && S_ISREG(info->attr.mode)) {
-            /* The same bytes, but perhaps newer attributes. */
-            struct kvlist headers = {0};
-
-            if (!kv_copy(&headers, &info->headers)) {
-                kv_free(&cf->headers);
-                cf->headers = headers;
-                cf->attr = info->attr;
-                oinfo_put(cf->object);
-                cf->object = oinfo_get(info);
-            }
+        same = catch_up(cf, known);
+        if (!same) {
+            table_remove(cache, cf);
+            cf->orphan = true;
         }
-        if (cf)
-            pthread_mutex_unlock(&cf->mu);
-        if (cf)
-            return r ? NULL : cf;
+        pthread_mutex_unlock(&cf->mu);
+        oinfo_put(known);
+        if (same)
+            return cf;
+        cf->refs--; /* its opens hold others */
     }
     cf = cfile_new(cache, key);
     if (!cf)
@@ -462,7 +498,7 @@ static void retry_run(struct job *job)
 
     pthread_mutex_lock(&cf->mu);
     cf->retry_set = false;
-    if (!cf->orphan && cf->state == CFILE_ERROR)
+    if (!cf->orphan && cf->state == CFILE_ERROR && !cf->cache->draining)
         start = cfile_upload_want(cf);
     pthread_mutex_unlock(&cf->mu);
     if (start)
@@ -560,22 +596,15 @@ struct oinfo *cfile_unsent_info(struct cache *cache, const char *key)
     return info;
 }
 
-void cfile_publish_meta(struct cfile *cf)
+void cfile_publish(struct cfile *cf)
 {
-    struct oinfo *info = NULL;
+    struct oinfo *info = cf->object;
     const char *name;
-    char *dir = NULL;
+    char *dir;
 
-    pthread_mutex_lock(&cf->mu);
-    if (!cf->orphan && cf->object) {
-        info = info_locked(cf);
-        if (key_split(cf->key, &dir, &name))
-            dir = NULL;
-    }
-    pthread_mutex_unlock(&cf->mu);
-    if (info && dir)
-        meta_put(cf->cache->meta, dir, name, S_ISDIR(info->attr.mode) ? META_DIR : META_FILE, info);
-    oinfo_put(info);
+    if (cf->orphan || !info || key_split(cf->key, &dir, &name))
+        return;
+    meta_put(cf->cache->meta, dir, name, S_ISDIR(info->attr.mode) ? META_DIR : META_FILE, info);
     free(dir);
 }
 

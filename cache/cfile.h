@@ -195,8 +195,14 @@ const struct base *cfile_base(const struct cfile *cf, int id);             /* mu
 int cfile_add_base(struct cfile *cf, const char *key, struct oinfo *info); /* mu held; the id or -ENOMEM */
 void cfile_prune_bases(struct cfile *cf);                                  /* mu held */
 
-/* Tells the name cache what the file is now. No lock held. */
-void cfile_publish_meta(struct cfile *cf);
+/*
+ * Tells the name cache what the object is now. mu held: the names must know before the state says CLEAN, for from
+ * then on they are asked.
+ */
+void cfile_publish(struct cfile *cf);
+
+/* Is this base the object that stands under the file's key now? mu held. */
+bool cfile_is_object(const struct cfile *cf, const struct base *base);
 
 /* ------------------------------------------------------------------------------------------- upload.c */
 

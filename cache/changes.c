@@ -338,6 +338,23 @@ static bool unsent_below(struct cache *cache, const char *key)
     return found;
 }
 
+/* Is `key` all that is below `dir`? From the listing when there is one, else the bucket is asked. */
+static bool is_last_entry(struct cache *cache, const char *dir, const char *key)
+{
+    struct oss_list_opts opts = {.prefix = dir, .max_keys = 2};
+    struct oss_list list = {0};
+    struct oss_error err;
+    size_t entries;
+    bool marker, last;
+
+    if (meta_dir_facts(cache->meta, dir, &entries, &marker))
+        return entries <= 1 && !marker;
+    last = !cache->oss->ops->list(cache->oss, &opts, &list, &err) && list.n_entries == 1 && list.skipped == 0 &&
+           !strcmp(list.entries[0].key, key);
+    oss_list_free(&list);
+    return last;
+}
+
 /*
  * A prefix without a marker would vanish with its last entry, which POSIX does not know: the marker is made before
  * the entry goes.
@@ -347,16 +364,13 @@ static int keep_parent(struct cache *cache, const char *key)
     struct meta_result parent = {0};
     const char *name, *parent_name;
     char *dir, *above, nothing[] = "";
-    size_t entries;
-    bool marker;
     int r = key_split(key, &dir, &name);
 
     if (r)
         return r;
-    if (strlen(dir) > strlen(cache->config.prefix) && meta_dir_facts(cache->meta, dir, &entries, &marker) &&
-        entries <= 1 && !marker && !key_split(dir, &above, &parent_name)) {
+    if (strlen(dir) > strlen(cache->config.prefix) && !key_split(dir, &above, &parent_name)) {
         meta_get(cache->meta, above, parent_name, &parent);
-        if (parent.info && !parent.info->is_marker)
+        if (parent.info && !parent.info->is_marker && is_last_entry(cache, dir, key))
             r = put_text(cache, dir, nothing, &parent.info->attr, true, "keeping the directory");
         oinfo_put(parent.info);
         free(above);

@@ -145,11 +145,11 @@ static bool move_on(struct cfile *cf, const char *key)
     if (info && !cf->orphan && !cf->served && cf->data_gen <= cf->data_sent_gen && list_empty(&cf->changes) &&
         !strcmp(cf->key, key))
         moved = cfile_rebase(cf, info) == 0;
+    if (moved)
+        cfile_publish(cf);
     pthread_mutex_unlock(&cf->mu);
     pthread_rwlock_unlock(&cf->io);
     oinfo_put(info);
-    if (moved)
-        cfile_publish_meta(cf);
     return moved;
 }
 

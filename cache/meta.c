@@ -611,7 +611,6 @@ bool meta_listed(struct meta *meta, const char *dir)
 
 int meta_snapshot(struct meta *meta, const char *dir, struct meta_names *out)
 {
-    int64_t now = clock_ms();
     struct dir *d;
     int r = -ENOENT;
 
@@ -634,8 +633,6 @@ int meta_snapshot(struct meta *meta, const char *dir, struct meta_names *out)
         if (!n->name)
             goto out;
         n->is_dir = e->state == META_DIR;
-        n->info = oinfo_get(e->info);
-        n->ttl_ms = e->expires_ms > now ? e->expires_ms - now : 0;
         out->n++;
     }
     r = 0;
@@ -648,10 +645,8 @@ out:
 
 void meta_names_free(struct meta_names *names)
 {
-    for (size_t i = 0; i < names->n; i++) {
+    for (size_t i = 0; i < names->n; i++)
         free(names->v[i].name);
-        oinfo_put(names->v[i].info);
-    }
     free(names->v);
     *names = (struct meta_names){0};
 }

@@ -81,8 +81,6 @@ bool meta_listed(struct meta *meta, const char *dir);
 struct meta_name {
     char *name;
     bool is_dir;
-    struct oinfo *info; /* or NULL */
-    int64_t ttl_ms;
 };
 struct meta_names {
     struct meta_name *v;

@@ -638,11 +638,9 @@ static int add_unsent(struct meta_names *names, size_t listed, struct cfile *cf,
     if (!v)
         return -ENOMEM;
     names->v = v;
-    v[names->n] = (struct meta_name){.name = strdup(name), .info = cfile_info(cf), .ttl_ms = 1000};
-    if (!v[names->n].name) {
-        oinfo_put(v[names->n].info);
+    v[names->n] = (struct meta_name){.name = strdup(name)};
+    if (!v[names->n].name)
         return -ENOMEM;
-    }
     names->n++;
     return 0;
 }

@@ -115,17 +115,20 @@ static struct upload *upload_new(struct cfile *cf)
 static int plan_for(struct upload *u)
 {
     struct cfile *cf = u->cf;
-    struct plan_base bases[16];
+    struct plan_base *bases = calloc(cf->n_bases + 1, sizeof(*bases));
     struct plan_input in = {
         .map = cf->map,
-        .bases = bases,
         .exists = cf->object != NULL,
         .attrs_changed = cf->attr_changed,
         .flushed = cf->flushed,
         .limits = cf->cache->config.limits,
     };
+    int r;
 
-    for (size_t i = 0; i < cf->n_bases && in.n_bases < sizeof(bases) / sizeof(*bases); i++) {
+    if (!bases)
+        return -ENOMEM;
+    in.bases = bases;
+    for (size_t i = 0; i < cf->n_bases; i++) {
         const struct base *b = &cf->bases[i];
 
         bases[in.n_bases++] = (struct plan_base){
@@ -133,28 +136,36 @@ static int plan_for(struct upload *u)
             .size = b->info->attr.size,
             .appendable = b->info->type == OSS_TYPE_APPENDABLE,
             .copyable = *b->info->etag && b->info->type != OSS_TYPE_SYMLINK,
-            .own_key = cf->object == b->info,
+            .own_key = cfile_is_object(cf, b),
         };
     }
-    if (!S_ISREG(cf->attr.mode) && cf->object) {
-        /* A link or a directory has attributes only. */
-        u->plan.steps = calloc(1, sizeof(*u->plan.steps));
-        if (!u->plan.steps)
-            return -ENOMEM;
-        u->plan.steps[0].kind = STEP_COPY_SELF;
-        u->plan.n = 1;
-        return 0;
-    }
-    /* Content of the same length that was never touched needs no second look at the extents. */
+    /* Content that is empty from birth has no extents that could tell that it is new. */
     if (cf->data_gen > cf->data_sent_gen && extent_map_size(cf->map) == 0 && cf->object == NULL)
         in.attrs_changed = true;
-    return plan_make(&in, &u->plan);
+    r = plan_make(&in, &u->plan);
+    free(bases);
+    return r;
+}
+
+/* A link or a directory has attributes only: one request changes them, or makes the marker that was not there. */
+static int plan_for_other(struct upload *u)
+{
+    struct cfile *cf = u->cf;
+
+    u->plan.steps = calloc(1, sizeof(*u->plan.steps));
+    if (!u->plan.steps)
+        return -ENOMEM;
+    u->plan.n = 1;
+    u->plan.steps[0].kind = S_ISDIR(cf->attr.mode) && !cf->object->is_marker ? STEP_PUT : STEP_COPY_SELF;
+    return 0;
 }
 
 static int headers_for(struct upload *u)
 {
     int r = kv_copy(&u->headers, &u->cf->headers);
 
+    if (!r && S_ISDIR(u->attr.mode) && !kv_get(&u->headers, "content-type"))
+        r = kv_set(&u->headers, "content-type", "application/x-directory");
     return r ? r : attr_to_headers(&u->headers, &u->attr);
 }
 
@@ -178,7 +189,7 @@ static int prepare(struct upload *u)
     kv_free(&u->headers);
     r = u->target ? headers_for(u) : -ENOMEM;
     if (!r)
-        r = plan_for(u);
+        r = S_ISREG(cf->attr.mode) || !cf->object ? plan_for(u) : plan_for_other(u);
     u->epoch = cf->epoch++;
     cf->upload_gen = cf->gen;
     cf->state = CFILE_UPLOADING;
@@ -521,6 +532,14 @@ static void advance(struct upload *u)
         finish(u);
 }
 
+static bool has_step(const struct upload *u, enum plan_step_kind kind)
+{
+    for (size_t i = 0; i < u->plan.n; i++)
+        if (u->plan.steps[i].kind == kind)
+            return true;
+    return false;
+}
+
 /* What the object is now. NULL when out of memory. */
 static struct oinfo *new_info(const struct upload *u)
 {
@@ -537,10 +556,10 @@ static struct oinfo *new_info(const struct upload *u)
     info->has_crc = result->has_crc;
     info->crc64 = result->crc64;
     info->acl_default = !*u->acl; /* without one in the request the service sets `default` */
-    info->type = u->plan.n > 2 ? OSS_TYPE_MULTIPART : OSS_TYPE_NORMAL;
-    if (u->source && u->plan.n && u->plan.steps[u->plan.n - 1].kind == STEP_COPY_SELF)
+    info->type = has_step(u, STEP_INITIATE) ? OSS_TYPE_MULTIPART : OSS_TYPE_NORMAL;
+    if (u->source && has_step(u, STEP_COPY_SELF))
         info->type = u->source->type;
-    if (u->plan.n && u->plan.steps[0].kind == STEP_APPEND)
+    if (has_step(u, STEP_APPEND))
         info->type = OSS_TYPE_APPENDABLE;
     if (u->copy_only && !u->replace)
         return info;
@@ -583,6 +602,7 @@ static int commit(struct upload *u, struct oinfo *info)
     }
     /* Attributes that were changed meanwhile were counted in gen; data alone does not make them differ. */
     cf->attr_changed = cf->gen != cf->upload_gen && cf->attr_changed;
+    cfile_publish(cf);
     return 0;
 }
 
@@ -636,9 +656,7 @@ static void settle(struct upload *u, struct oinfo *info, int r)
             cfile_upload_want(cf);
     cfile_check(cf);
     pthread_mutex_unlock(&cf->mu);
-    if (!r)
-        cfile_publish_meta(cf);
-    else
+    if (r)
         schedule_retry(cf);
     evict_account(cf);
     list_for_each_safe (it, &served) {

@@ -108,6 +108,6 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
 /* op_dir.c */
 struct dir;
-void dir_free(struct dir *dir);
+void dir_put(struct dir *dir); /* NULL is allowed */
 
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -164,12 +165,14 @@ static bool is_empty(const char *path)
 /* Takes dead mounts of ours away, however many lie on each other. 0 when stat() works afterwards. */
 static int revive(const char *path, struct stat *st, struct message *message)
 {
+    struct statfs alive;
     char type[64];
 
     for (int i = 0; i < 16; i++) {
         int r;
 
-        if (stat(path, st) == 0)
+        /* A stat alone may be answered from what the kernel remembers of a dead mount; this never is. */
+        if (statfs(path, &alive) == 0 && stat(path, st) == 0)
             return 0;
         if (errno != ENOTCONN && errno != ECONNABORTED)
             return message_set(message, -errno, "mountpoint %s: %s", path, strerror(errno));

@@ -145,6 +145,18 @@ static void reply_open_attr(struct call *call, struct cfile *cf)
     call_reply_attr(call, &st, call->inode->detached ? 0 : call->fs->ttl_ms);
 }
 
+/* A removed directory that is still somebody's, as an open descriptor or the working directory. */
+static void reply_detached(struct call *call)
+{
+    const struct attr_defaults *d = &call->fs->defaults;
+    struct attr attr = {.mode = call->inode->type, .uid = d->uid, .gid = d->gid};
+    struct stat st;
+
+    attr.mode |= S_ISDIR(attr.mode) ? d->dir_mode : d->file_mode;
+    attr_to_stat(&attr, call->inode->ino, true, &st);
+    call_reply_attr(call, &st, 0);
+}
+
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
@@ -167,6 +179,8 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     call->cf = fi && fi->fh ? cfile_hold(file_of(fi)->cf) : inode_cfile(fs->inodes, call->inode);
     if (call->cf)
         reply_open_attr(call, call->cf);
+    else if (call->inode->detached)
+        reply_detached(call);
     else
         call_with_info(call, getattr_known);
 }

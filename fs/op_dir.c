@@ -11,6 +11,8 @@
 #include <string.h>
 
 struct dir {
+    _Atomic unsigned refs; /* the descriptor, and calls that may outlive it (an interrupted reader's) */
+    struct inodes *inodes;
     struct inode *inode; /* referenced */
     pthread_mutex_t mu;  /* guards the rest: two threads may share the descriptor */
     struct meta_names names;
@@ -54,19 +56,19 @@ static void opendir_listed(void *arg, int r)
             r = -EIO;
     }
     if (r) {
-        inode_put(fs->inodes, dir->inode);
-        dir_free(dir);
         call_reply_err(call, r);
         return;
     }
-    if (!call_reply_open(call, &fi)) {
-        inode_put(fs->inodes, dir->inode);
-        dir_free(dir);
-    }
+    dir->refs++; /* the descriptor's, ended by releasedir */
+    if (!call_reply_open(call, &fi))
+        dir_put(dir);
 }
 
-void dir_free(struct dir *dir)
+void dir_put(struct dir *dir)
 {
+    if (!dir || --dir->refs > 0)
+        return;
+    inode_put(dir->inodes, dir->inode);
     meta_names_free(&dir->names);
     pthread_mutex_destroy(&dir->mu);
     free(dir);
@@ -88,63 +90,71 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return;
     }
     pthread_mutex_init(&dir->mu, NULL);
+    dir->refs = 1;
+    dir->inodes = fs->inodes;
     dir->inode = inode_get(fs->inodes, ino);
+    call->dir = dir; /* released with the call */
     r = dir->inode ? inode_key(fs->inodes, dir->inode, key) : -ESTALE;
-    if (r) {
-        inode_put(fs->inodes, dir->inode);
-        dir_free(dir);
+    if (r)
         call_reply_err(call, r);
-        return;
-    }
-    call->dir = dir;
-    cache_list(fs->cache, key, opendir_listed, call);
+    else
+        cache_list(fs->cache, key, opendir_listed, call);
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    struct dir *dir = dir_of(fi);
-
     (void)ino;
-    inode_put(fs_of(req)->inodes, dir->inode);
-    dir_free(dir);
+    dir_put(dir_of(fi));
     fuse_reply_err(req, 0);
 }
 
 /* --------------------------------------------------------------------------------------------- reading */
 
-/* What an entry is, as far as it is known without a request; ttl_ms 0: not. */
-static bool entry_attr(struct fs *fs, struct dir *dir, const struct meta_name *n, struct attr *attr, int64_t *ttl_ms)
+struct known {
+    struct attr attr;
+    int64_t ttl_ms; /* 0: not known */
+};
+
+static void take_known(void *arg, int r, struct oinfo *info, int64_t ttl_ms)
 {
-    struct inode *inode = inode_find(fs->inodes, dir->inode, n->name);
+    struct known *known = arg;
+
+    if (r)
+        return;
+    known->attr = info->attr;
+    known->ttl_ms = ttl_ms;
+}
+
+/* What an entry is now, as far as it is known without a request: the snapshot may be old, and holds only names. */
+static bool entry_attr(struct fs *fs, struct dir *dir, const char *key, const char *name, struct known *known)
+{
+    struct inode *inode = inode_find(fs->inodes, dir->inode, name);
     struct cfile *cf = inode ? inode_cfile(fs->inodes, inode) : NULL;
 
     inode_put(fs->inodes, inode);
+    known->ttl_ms = 0;
     if (cf) {
-        cfile_attr(cf, attr);
+        cfile_attr(cf, &known->attr);
         cfile_release(cf);
-        *ttl_ms = fs->ttl_ms;
-        return true;
+        known->ttl_ms = fs->ttl_ms;
+    } else if (key) {
+        cache_lookup_known(fs->cache, key, name, take_known, known);
     }
-    if (!n->info)
-        return false;
-    *attr = n->info->attr;
-    *ttl_ms = n->ttl_ms;
-    return true;
+    return known->ttl_ms > 0;
 }
 
 /*
  * Adds one entry; false when it does not fit. With `plus`, one of unknown attributes goes without a lookup reference
  * (inode number 0): the kernel asks for it when a program does.
  */
-static bool add_entry(struct fs *fs, fuse_req_t req, struct dir *dir, size_t index, bool plus, char *out, size_t room,
-                      size_t *used)
+static bool add_entry(struct fs *fs, fuse_req_t req, struct dir *dir, const char *key, size_t index, bool plus,
+                      char *out, size_t room, size_t *used)
 {
     struct fuse_entry_param e = {.attr.st_ino = 0xffffffff};
     const struct meta_name *n = index >= 2 ? &dir->names.v[index - 2] : NULL;
     const char *name = index == 0 ? "." : index == 1 ? ".." : n->name;
     struct inode *inode = NULL;
-    struct attr attr;
-    int64_t ttl_ms;
+    struct known known;
     size_t need;
 
     e.attr.st_mode = !n || n->is_dir ? S_IFDIR : S_IFREG;
@@ -152,13 +162,13 @@ static bool add_entry(struct fs *fs, fuse_req_t req, struct dir *dir, size_t ind
         plus ? fuse_add_direntry_plus(req, NULL, 0, name, NULL, 0) : fuse_add_direntry(req, NULL, 0, name, NULL, 0);
     if (need > room)
         return false;
-    if (n && entry_attr(fs, dir, n, &attr, &ttl_ms)) {
-        e.attr.st_mode = attr.mode;
-        inode = plus && ttl_ms > 0 ? inode_lookup(fs->inodes, dir->inode, name, attr.mode & S_IFMT) : NULL;
+    if (n && entry_attr(fs, dir, key, name, &known)) {
+        e.attr.st_mode = known.attr.mode;
+        inode = plus ? inode_lookup(fs->inodes, dir->inode, name, known.attr.mode & S_IFMT) : NULL;
         if (inode) {
             e.ino = inode->ino;
-            e.attr_timeout = e.entry_timeout = (double)ttl_ms / 1000;
-            attr_to_stat(&attr, inode->ino, false, &e.attr);
+            e.attr_timeout = e.entry_timeout = (double)known.ttl_ms / 1000;
+            attr_to_stat(&known.attr, inode->ino, false, &e.attr);
             inode_put(fs->inodes, inode);
         }
     }
@@ -174,7 +184,8 @@ static bool add_entry(struct fs *fs, fuse_req_t req, struct dir *dir, size_t ind
 static char *fill_entries(struct fs *fs, fuse_req_t req, struct dir *dir, size_t size, off_t offset, bool plus,
                           size_t *used)
 {
-    char *out = malloc(size);
+    char *out = malloc(size), key[OSS_KEY_MAX + 2];
+    bool removed = inode_key(fs->inodes, dir->inode, key) != 0;
 
     *used = 0;
     if (!out)
@@ -183,7 +194,7 @@ static char *fill_entries(struct fs *fs, fuse_req_t req, struct dir *dir, size_t
     for (size_t i = (size_t)offset; i < dir->names.n + 2; i++) {
         size_t n;
 
-        if (!add_entry(fs, req, dir, i, plus, out + *used, size - *used, &n))
+        if (!add_entry(fs, req, dir, removed ? NULL : key, i, plus, out + *used, size - *used, &n))
             break;
         *used += n;
     }
@@ -231,6 +242,7 @@ static void read_dir(fuse_req_t req, size_t size, off_t offset, struct fuse_file
         call = call_new(fs, req);
         if (!call)
             return;
+        dir->refs++;
         call->dir = dir;
         call->size = size;
         call->set = plus;

@@ -24,14 +24,12 @@ static uint32_t etag_hash(const char *etag)
 }
 
 /* The kernel's pages are those of this content from now on; returns whether they were before. */
-static bool note_content(struct fs *fs, struct file *file)
+static bool note_content(struct fs *fs, struct inode *inode, struct cfile *cf)
 {
     char etag[OSS_ETAG_SIZE];
-    uint32_t hash;
 
-    cfile_etag(file->cf, etag);
-    hash = etag_hash(etag);
-    return inode_note_content(fs->inodes, file->inode, hash);
+    cfile_etag(cf, etag);
+    return inode_note_content(fs->inodes, inode, etag_hash(etag));
 }
 
 /* Takes over the open of `cf`. NULL when out of memory (the open is ended then). */
@@ -92,7 +90,7 @@ static void open_known(struct call *call, struct oinfo *info)
     }
     if (call->set & O_TRUNC)
         file->wrote = true;
-    file_info(&fi, file, note_content(fs, file));
+    file_info(&fi, file, note_content(fs, call->inode, cf));
     if (!call_reply_open(call, &fi))
         file_free(fs, file);
 }
@@ -157,7 +155,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t m
         reply_err(req, r);
     } else {
         file->wrote = true;
-        note_content(fs, file);
+        note_content(fs, inode, cf);
         file_info(fi, file, false);
         e.ino = inode->ino;
         cfile_attr(cf, &attr);
@@ -307,8 +305,8 @@ static void flush_done(void *arg, int r)
 {
     struct call *call = arg;
 
-    if (!r)
-        note_content(call->fs, call->file);
+    if (!r && call->inode)
+        note_content(call->fs, call->inode, call->cf);
     call_reply_err(call, r);
 }
 
@@ -334,8 +332,8 @@ static void send_file(fuse_req_t req, uint64_t ino, struct file *file)
     if (!call)
         return;
     call->inode = inode_get(fs->inodes, ino);
-    call->file = file;
-    cfile_flush(file->cf, flush_done, call);
+    call->cf = cfile_hold(file->cf); /* the handle may be gone when a killed program's flush ends */
+    cfile_flush(call->cf, flush_done, call);
 }
 
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -208,6 +208,7 @@ static void call_free(struct call *call)
     inode_put(inodes, call->inode);
     inode_put(inodes, call->parent);
     inode_put(inodes, call->new_parent);
+    dir_put(call->dir);
     if (call->cf)
         cfile_release(call->cf);
     free(call->name);

@@ -19,7 +19,6 @@
 #include "../oss/base_list.h"
 
 struct calls;
-struct file;
 struct dir;
 
 struct call {
@@ -34,8 +33,7 @@ struct call {
     struct inode *inode; /* the file or directory in question */
     struct inode *parent, *new_parent;
     char *name, *new_name;
-    struct file *file;
-    struct dir *dir;
+    struct dir *dir;  /* a reference */
     struct cfile *cf; /* a hold */
     struct attr attr;
     int set; /* of setattr: FUSE_SET_ATTR_…; of setxattr: flags */
