@@ -81,6 +81,18 @@ static void reply_clear(struct request *rq)
     rq->reply = (struct reply){0};
 }
 
+/* A value that XML cannot hold (a hostile key) is shown percent-escaped. */
+static void add_element(struct sbuf *out, const char *name, const char *value)
+{
+    struct bytes text = {value, strlen(value)};
+    bool odd = !utf8_valid(text);
+
+    for (const char *p = value; *p && !odd; p++)
+        odd = (unsigned char)*p < 32 && *p != '\n';
+    sbuf_adds(out, "\n  ");
+    xml_add_bytes(out, name, text, odd);
+}
+
 static void reply_error_va(struct request *rq, int status, const char *code, const char *message, va_list elements)
 {
     const struct error_info *info = error_find(code);
@@ -90,25 +102,18 @@ static void reply_error_va(struct request *rq, int status, const char *code, con
     reply_clear(rq);
     rq->reply.status = status ? status : info->status;
     rq->reply.code = code;
-    sbuf_adds(b, XML_HEAD "<Error>\n  ");
-    xml_add(b, "Code", code);
-    sbuf_adds(b, "\n  ");
-    xml_add(b, "Message", message ? message : info->message);
-    sbuf_adds(b, "\n  ");
-    xml_add(b, "RequestId", rq->id);
-    sbuf_adds(b, "\n  ");
-    xml_add(b, "HostId", rq->host ? rq->host : "");
+    sbuf_adds(b, XML_HEAD "<Error>");
+    add_element(b, "Code", code);
+    add_element(b, "Message", message ? message : info->message);
+    add_element(b, "RequestId", rq->id);
+    add_element(b, "HostId", rq->host ? rq->host : "");
     while ((name = va_arg(elements, const char *))) {
         const char *value = va_arg(elements, const char *);
-        sbuf_adds(b, "\n  ");
-        xml_add(b, name, value ? value : "");
+        add_element(b, name, value ? value : "");
     }
-    if (strcmp(code, "NoSuchBucket") == 0 && rq->bucket) {
-        sbuf_adds(b, "\n  ");
-        xml_add(b, "BucketName", rq->bucket);
-    }
-    sbuf_adds(b, "\n  ");
-    xml_add(b, "EC", info->ec);
+    if (strcmp(code, "NoSuchBucket") == 0 && rq->bucket)
+        add_element(b, "BucketName", rq->bucket);
+    add_element(b, "EC", info->ec);
     sbuf_adds(b, "\n</Error>\n");
     reply_header(rq, "Content-Type", "application/xml");
     reply_header(rq, "x-oss-ec", info->ec);
