@@ -92,8 +92,12 @@ LIBS_OSSD  := $(call pkg_libs,libmicrohttpd libxml-2.0 libcrypto)
 LIBS_UNIT  := $(call pkg_libs,cmocka)
 endif
 
-COMPILE = $(CC) $(BASE) $(WERROR) $(CPPFLAGS) $(PKG_CFLAGS) $(FLAVOUR_CFLAGS) -MMD -MP -c -o $@ $<
-LINK    = $(CC) -pthread $(FLAVOUR_CFLAGS) $(FLAVOUR_LDFLAGS) $(LDFLAGS) -o $@
+# One word a file; make V=1 shows the whole commands.
+Q   := $(if $(V),,@)
+say  = $(if $(V),,$(if $(findstring s,$(firstword -$(MAKEFLAGS))),,@echo '  $(1)  $@'))
+
+COMPILE = $(Q)$(CC) $(BASE) $(WERROR) $(CPPFLAGS) $(PKG_CFLAGS) $(FLAVOUR_CFLAGS) -MMD -MP -c -o $@ $<
+LINK    = $(Q)$(CC) -pthread $(FLAVOUR_CFLAGS) $(FLAVOUR_LDFLAGS) $(LDFLAGS) -o $@
 
 # --------------------------------------------------------------------------------------------------- sources
 
@@ -123,6 +127,7 @@ ossd: $(B)/ossd
 
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
+	$(call say,CC)
 	$(COMPILE)
 
 $(B)/obj/fs/main.o $(B)/obj/fs/options.o: CPPFLAGS += -DOSSMOUNT_VERSION='"$(VERSION)"'
@@ -144,9 +149,11 @@ $(B)/libunit.a: $(call objects,$(UNIT_HELP))
 	$(archive)
 
 $(B)/ossmount: $(B)/obj/fs/main.o $(LIBS_OURS)
+	$(call say,LD)
 	$(LINK) $^ $(LIBS_FUSE) $(LIBS_OSS)
 
 $(B)/ossd: $(call objects,$(OSSD_SRC))
+	$(call say,LD)
 	$(LINK) $^ $(LIBS_OSSD)
 
 # A unit test takes from the archives what it uses: a test of oss/ builds also while cache/ does not.
@@ -156,10 +163,12 @@ unit_libs = $(if $(wildcard oss/$(call module,$(1)).c),$(B)/liboss.a,\
 .SECONDEXPANSION:
 $(B)/unit/%: $(B)/obj/tests/unit/%.o $(if $(UNIT_HELP),$(B)/libunit.a) $$(call unit_libs,%)
 	@mkdir -p $(@D)
+	$(call say,LD)
 	$(LINK) $^ $(LIBS_UNIT) $(LIBS_FUSE) $(LIBS_OSS)
 
 $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(LIBS_OURS)
 	@mkdir -p $(@D)
+	$(call say,LD)
 	$(LINK) -fsanitize=fuzzer $^ $(LIBS_FUSE) $(LIBS_OSS)
 
 -include $(wildcard $(B)/obj/*/*.d $(B)/obj/tests/*/*.d)
@@ -187,6 +196,7 @@ lint:
 
 # README.md shows the table of options that fs/options.c holds.
 $(B)/option_table: $(B)/obj/tests/lint/option_table.o $(B)/obj/fs/options.o $(B)/obj/fs/message.o
+	$(call say,LD)
 	$(LINK) $^
 
 readme-options: $(B)/option_table
@@ -213,7 +223,7 @@ check-long:
 
 demo:
 	@$(MAKE) --no-print-directory deps FOR=demo
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j$(shell nproc) all
 	@STAY=$(STAY) tests/demo.sh
 
 # ------------------------------------------------------------------------------------------------------ rest
