@@ -81,7 +81,11 @@ struct call {
     struct oss_error err;
     struct retry retry;
     enum retry_cause cause;
-    bool fresh;
+    bool fresh; /* the next try goes over a new connection */
+    /*
+     * The connection broke while the body was on its way. A server that refuses at once and closes can destroy its
+     * own answer so; the next try asks before it sends (Expect). Always asking would cost a round trip for each part.
+     */
     bool broke_sending;
     int64_t began_ms;
 };

@@ -233,6 +233,8 @@ static void account(struct call *c)
     struct client_counters *n = &c->client->stats[c->op];
     const struct http_reply *reply = &c->reply;
 
+    if (reply->end == HTTP_REFUSED && reply->err == -EINVAL)
+        return; /* it was no request */
     atomic_fetch_add_explicit(&n->requests, 1, memory_order_relaxed);
     if (c->err.tries++)
         atomic_fetch_add_explicit(&n->retries, 1, memory_order_relaxed);
@@ -382,6 +384,8 @@ static int try_once(struct call *c)
     c->reply = (struct http_reply){0};
     c->cause = RETRY_NEVER;
     c->err.err = 0;
+    if (http_stopped(c->client->http))
+        return error_set(&c->err, -ECANCELED, "stopped");
     r = c->prepare ? c->prepare(c) : 0;
     if (r == 0)
         r = digest(c);

@@ -474,6 +474,35 @@ static void signature_v1(void **state)
     oss_close(o);
 }
 
+static void ways_to_address_a_bucket(void **state)
+{
+    static const char *const args[] = {"--cname", "localhost=" OSSD_BUCKET, NULL};
+    static const enum oss_addressing ways[] = {OSS_ADDR_AUTO, OSS_ADDR_PATH, OSS_ADDR_VIRTUAL, OSS_ADDR_CNAME};
+    struct oss_config other = config;
+    struct ossd_server *s = ossd_start(args); /* there, localhost is the bucket's own domain */
+    struct oss_bucket_info info;
+    struct oss_error err;
+    char url[64];
+
+    (void)state;
+    other.endpoint = url;
+    for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+        struct oss *o;
+
+        other.addressing = ways[i];
+        snprintf(url, sizeof(url), "http://localhost:%s",
+                 strrchr(ossd_url(ways[i] == OSS_ADDR_CNAME ? s : server), ':') + 1);
+        for (other.signature_version = 1; other.signature_version <= 4; other.signature_version += 3) {
+            o = client_open(&other);
+            assert_int_equal(put_stream(o, "way/ \xc3\xa4", i, 1000, NULL, &err), 0);
+            assert_true(holds_of(o, "way/ \xc3\xa4", i, 1000));
+            assert_int_equal(o->ops->bucket_info(o, &info, &err), 0);
+            oss_close(o);
+        }
+    }
+    ossd_end(s);
+}
+
 static void wrong_keys_and_buckets(void **state)
 {
     struct oss_config other = config;
@@ -1330,6 +1359,7 @@ int main(void)
         TEST(multipart),
         TEST(the_rest),
         TEST(signature_v1),
+        TEST(ways_to_address_a_bucket),
         TEST(wrong_keys_and_buckets),
         TEST(security_tokens),
         TEST(a_key_that_expires),
