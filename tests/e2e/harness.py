@@ -575,12 +575,24 @@ class Mount:
                 self.kill()
                 raise AssertionError("unmount failed (daemon's exit %s): %s; %s" % (code, why, self.stderr_text()))
             time.sleep(0.05)  # busy: a descriptor is just being closed
-        code = _end_guarded(self.proc, 0, max(1, end - time.monotonic()))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.proc.wait(max(1, end - time.monotonic()))
+        where = self.backtrace() if self.proc.poll() is None else ""
+        code = _end_guarded(self.proc, 0, 1)
         self.proc = None
         if code is None:
-            raise AssertionError("the daemon did not end within %g s after unmount: %s" % (seconds, self.stderr_text()))
+            text = "the daemon did not end within %g s after unmount: %s\n%s"
+            raise AssertionError(text % (seconds, self.stderr_text(), where))
         if code != 0:
             raise AssertionError("the daemon ended with %d after unmount: %s" % (code, self.stderr_text()))
+
+    def backtrace(self):
+        """Where the daemon's threads are, as far as a debugger is there to tell."""
+        command = ["gdb", "-p", str(self.pid), "-batch", "-nx", "-ex", "thread apply all bt 12"]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            text = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+            return "\n".join(x for x in text.splitlines() if x.startswith(("#", "Thread")))
+        return ""
 
     def signal(self, sig):
         _signal_daemon(self.proc, sig)
