@@ -1294,6 +1294,31 @@ static void a_large_upload_that_is_refused(void **state)
         assert_sent(1, "\r\nExpect: 100-continue\r\n");
 }
 
+/* Silent in the middle: an upload that nobody reads, a download whose rest does not come. */
+static void a_server_that_falls_silent(void **state)
+{
+    struct oss_source source = {.read = zero_read, .size = 64U << 20};
+    struct oss_error err;
+    struct text_sink *sink;
+
+    (void)state;
+    config.retries = 0;
+    config.stall_timeout_ms = 700;
+    client_open();
+    script_add(server, &(struct script_step){.then = SCRIPT_HANG, .early = true});
+    assert_int_equal(oss->ops->put(oss, "big", &source, NULL, NULL, &err), -ETIMEDOUT);
+    assert_false(err.ambiguous);
+    config.retries = 1;
+    client_open();
+    script_add(server,
+               &(struct script_step){.reply = "HTTP/1.1 200 OK\r\nETag: \"E1\"\r\nContent-Length: 10\r\n\r\n0123",
+                                     .then = SCRIPT_HANG});
+    script_reply(server, reply(206, "ETag: \"E1\"\r\nContent-Range: bytes 4-9/10\r\n", "456789"));
+    assert_int_equal(get(0, OSS_WHOLE, NULL, &sink, &err), 0);
+    assert_string_equal(sink->got, "0123456789");
+    assert_sent(2, "\r\nRange: bytes=4-9\r\n");
+}
+
 /* -------------------------------------------------------------------------------------------- log and totals */
 
 static char *slurp(const char *path)
@@ -1479,6 +1504,7 @@ int main(void)
         TEST(nobody_there),
         TEST(stopped),
         TEST(a_large_upload_that_is_refused),
+        TEST(a_server_that_falls_silent),
         TEST(the_log),
         TEST(totals),
         TEST(what_open_refuses),
