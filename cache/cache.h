@@ -37,6 +37,12 @@ struct cache_config {
 /* 0, or a negative errno (state directory, memory, threads). Starts threads. */
 int cache_new(struct cache **out, const struct cache_config *config);
 
+/*
+ * Takes up what an earlier daemon left unsent in the state directory (journal.h says what becomes of it). Before the
+ * mount, once. Does not wait for the uploads. 0 or a negative errno of the state directory.
+ */
+int cache_recover(struct cache *cache);
+
 /* Sends all that is unsent and waits for it, in bounded time (the client's deadlines). Blocks. */
 void cache_drain(struct cache *cache);
 

@@ -1,4 +1,4 @@
-#include "cfile.h"
+#include "journal.h"
 
 #include "../oss/base_log.h"
 #include "../oss/base_time.h"
@@ -118,8 +118,15 @@ static void cfile_destroy(struct cfile *cf, bool keep_data)
 {
     if (cf->fd >= 0)
         close(cf->fd);
+    if (keep_data && cf->journal_fd >= 0)
+        close(cf->journal_fd);
+    else
+        journal_remove(cf);
     if (cf->path && !keep_data)
         unlink(cf->path);
+    if (cf->resume)
+        journal_state_free(cf->resume);
+    free(cf->resume);
     bases_clear(cf);
     oinfo_put(cf->object);
     kv_free(&cf->headers);
@@ -141,7 +148,7 @@ static struct cfile *cfile_new(struct cache *cache, const char *key)
     if (!cf)
         return NULL;
     cf->cache = cache;
-    cf->fd = -1;
+    cf->fd = cf->journal_fd = -1;
     cf->key = strdup(key);
     cf->map = extent_map_new();
     if (!cf->key || !cf->map) {
@@ -322,6 +329,9 @@ void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen)
         cf->attr_changed = false;
         cf->state = CFILE_CLEAN;
         cf->error = 0;
+        journal_remove(cf);
+    } else {
+        journal_key(cf);
     }
     cfile_check(cf);
 }
@@ -462,9 +472,14 @@ struct cfile *cfile_open(struct cache *cache, const char *key, struct oinfo *inf
     return cf;
 }
 
-/* Attributes alone wait for company; whatever else goes with them sends them along. mu held. */
+/*
+ * Attributes alone wait for company; whatever else goes with them sends them along. They are answered before the
+ * bucket has them, so the journal has them first (a disk that takes no journal loses no more than that). mu held.
+ */
 static void want_timer(struct cfile *cf, bool *submit)
 {
+    if (!cf->orphan && cf->object && cf->data_gen <= cf->data_sent_gen && cf->upload_gen == 0)
+        journal_commit(cf);
     *submit = !cf->timer_set && cf->data_gen <= cf->data_sent_gen && !cf->orphan && !cf->upload_queued;
     if (*submit)
         cf->timer_set = true;
@@ -621,28 +636,36 @@ bool cfile_empty_unpublished(struct cfile *cf, bool *replaces)
 
 /* -------------------------------------------------------------------------------------------- content */
 
-int cfile_need_fd(struct cfile *cf)
+int cfile_need_path(struct cfile *cf)
 {
     struct cache *cache = cf->cache;
     uint64_t number;
 
-    if (cf->fd >= 0)
+    if (cf->path)
         return 0;
     number = __atomic_fetch_add(&cache->next_file, 1, __ATOMIC_RELAXED);
     if (asprintf(&cf->path, "%s/data/%016llx", cache->config.state_dir, (unsigned long long)number) < 0) {
         cf->path = NULL;
         return -ENOMEM;
     }
+    return 0;
+}
+
+int cfile_need_fd(struct cfile *cf)
+{
+    int r;
+
+    if (cf->fd >= 0)
+        return 0;
+    r = cfile_need_path(cf);
+    if (r)
+        return r;
     cf->fd = open(cf->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (cf->fd < 0) {
-        int r = -errno;
-
+        r = -errno;
         log_err("data file %s: %s", cf->path, strerror(errno));
-        free(cf->path);
-        cf->path = NULL;
-        return r;
     }
-    return 0;
+    return r;
 }
 
 int pwrite_all(int fd, const char *from, size_t n, uint64_t offset)
@@ -705,12 +728,13 @@ ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offse
         pthread_rwlock_wrlock(&cf->io);
     else
         pthread_rwlock_rdlock(&cf->io);
-    if (append) {
-        pthread_mutex_lock(&cf->mu);
+    /* Behind io, so that no COMMIT comes between this mark and the bytes. */
+    pthread_mutex_lock(&cf->mu);
+    if (append)
         offset = cf->attr.size;
-        pthread_mutex_unlock(&cf->mu);
-    }
-    if (offset + n > cf->cache->config.limits.object_max || offset + n < offset)
+    r = journal_dirty(cf);
+    pthread_mutex_unlock(&cf->mu);
+    if (!r && (offset + n > cf->cache->config.limits.object_max || offset + n < offset))
         r = -EFBIG;
     if (!r)
         r = pwrite_all(fd, from, n, offset);
@@ -740,7 +764,9 @@ int cfile_truncate(struct cfile *cf, uint64_t size)
         return -EFBIG;
     pthread_rwlock_wrlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
-    if (size < cf->attr.size && cf->fd >= 0 && ftruncate(cf->fd, (off_t)size))
+    if (size != cf->attr.size)
+        r = journal_dirty(cf);
+    if (!r && size < cf->attr.size && cf->fd >= 0 && ftruncate(cf->fd, (off_t)size))
         r = -errno;
     if (!r)
         r = extent_map_truncate(cf->map, size, cf->epoch);
@@ -959,6 +985,7 @@ void cfile_rekey(struct cfile *cf, const char *key)
     }
     free(cf->key);
     cf->key = copy;
+    journal_key(cf);
     if (in_table)
         table_add(cache, cf);
     pthread_mutex_unlock(&cf->mu);
@@ -975,6 +1002,7 @@ void cfile_orphan(struct cfile *cf)
     pthread_mutex_lock(&cf->mu);
     table_remove(cache, cf);
     cf->orphan = true;
+    journal_remove(cf);
     list_splice_tail(&waiters, &cf->waiters);
     pthread_mutex_unlock(&cf->mu);
     pthread_mutex_unlock(&cache->mu);

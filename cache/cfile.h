@@ -98,6 +98,13 @@ struct cfile {
     bool timer_set;   /* timer is submitted: pending attributes go out when it runs */
     struct job timer; /* holds a reference */
 
+    int journal_fd; /* -1: nothing is journaled */
+    uint32_t journal_sequence;
+    uint64_t journal_size;
+    bool journal_committed; /* the last word on the content there is COMMIT */
+    bool recovered;         /* from an earlier daemon's journal, and not sent since: the object may have changed */
+    struct journal_state *resume; /* its multipart upload, or NULL */
+
     struct attr attr;
     struct kvlist headers; /* as they shall be, xattrs included */
     bool attr_changed;     /* differs from the object's */
@@ -162,7 +169,8 @@ void cfile_change_done(struct change *change);
 /* Aborts when the table above does not hold. Call with mu held. */
 void cfile_check(const struct cfile *cf);
 
-/* Opens the data file when it is not yet. mu held. 0 or a negative errno. */
+/* Names, and opens, the data file when it is not yet. mu held. 0 or a negative errno. */
+int cfile_need_path(struct cfile *cf);
 int cfile_need_fd(struct cfile *cf);
 
 /* Marks a change of attributes or content; mu held. */

@@ -153,6 +153,8 @@ static bool move_on(struct cfile *cf, const char *key)
     return moved;
 }
 
+#define WHOLE_TRIES 3 /* of a body whose checksum is wrong: nothing of it was believed, so it may come again */
+
 static int run(struct fetch *f, char **key)
 {
     struct cache *cache = f->cf->cache;

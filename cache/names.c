@@ -608,9 +608,10 @@ void cache_lookup(struct cache *cache, const char *dir, const char *name, cache_
         }
         free(l);
     }
-    ask(cache, dir, name, known.state, w);
+    /* First those in advance: the answer to our own question may free the strings. */
     if (known.state != META_UNKNOWN)
         ask_in_advance(cache, dir, name);
+    ask(cache, dir, name, known.state, w);
 }
 
 /* ---------------------------------------------------------------------------------------- snapshots */

@@ -10,7 +10,7 @@
  * announced is refused by the service (InvalidCRC64) and nothing is stored. Such a step is sent again from a copy
  * that is made while writers are kept out for the moment of a local copy.
  */
-#include "cfile.h"
+#include "journal.h"
 
 #include "../oss/base_log.h"
 #include "../oss/crc64.h"
@@ -40,11 +40,12 @@ struct upload {
     struct plan plan;
     struct step_job *jobs;
 
-    pthread_mutex_t mu; /* guards the four below */
+    pthread_mutex_t mu; /* guards the five below */
     size_t next;        /* the first step not yet started */
     size_t running;
     size_t done;
-    int r; /* the first error */
+    int r;                /* the first error */
+    struct oss_error err; /* and its cause */
 
     char *target;          /* key to write */
     struct attr attr;      /* as sent */
@@ -54,11 +55,12 @@ struct upload {
     char acl[24];   /* to be sent, "" for none */
     bool copy_only; /* a rename: from the object, to `target` */
     bool replace;   /* with new metadata */
+    bool resumed;   /* goes on with an upload of an earlier daemon */
+    bool already;   /* the bucket had it all along: `result` is what is there */
     bool rebased;   /* has started over once already */
     char upload_id[OSS_UPLOADID_SIZE];
     struct oss_part *parts; /* by index of the step */
     struct oss_object result;
-    struct oss_error err;
     struct oinfo *source; /* the object as it was when the plan was made, or NULL */
     copy_done *copied;
     void *arg;
@@ -169,12 +171,37 @@ static int headers_for(struct upload *u)
     return r ? r : attr_to_headers(&u->headers, &u->attr);
 }
 
+/* The parts that an earlier daemon sent are those of this plan, as far as they fit it. mu held. */
+static void go_on(struct upload *u)
+{
+    const struct journal_state *old = u->cf->resume;
+
+    if (!*old->upload_id)
+        return;
+    for (size_t i = 0; i < u->plan.n; i++) {
+        const struct plan_step *step = &u->plan.steps[i];
+
+        if (phase(step->kind) != 2)
+            continue;
+        for (size_t k = 0; k < old->n_parts; k++) {
+            const struct journal_part *p = &old->parts[k];
+
+            if (p->part.number == step->number && p->offset == step->offset && p->part.size == step->length)
+                u->parts[i] = p->part; /* a later record of the same number wins */
+        }
+    }
+    memcpy(u->upload_id, old->upload_id, sizeof(u->upload_id));
+    u->resumed = true;
+}
+
 /* What is there now becomes the plan. */
 static int prepare(struct upload *u)
 {
     struct cfile *cf = u->cf;
     int r;
 
+    /* Behind io: whoever has marked a write in the journal has written it, and COMMIT speaks of it. */
+    pthread_rwlock_wrlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
     cf->upload_queued = false;
     u->data_gen = cf->data_gen;
@@ -190,21 +217,26 @@ static int prepare(struct upload *u)
     r = u->target ? headers_for(u) : -ENOMEM;
     if (!r)
         r = S_ISREG(cf->attr.mode) || !cf->object ? plan_for(u) : plan_for_other(u);
+    if (!r && !(cf->journal_fd >= 0 && cf->journal_committed && cf->data_gen <= cf->data_sent_gen))
+        r = journal_commit(cf);
     u->epoch = cf->epoch++;
     cf->upload_gen = cf->gen;
     cf->state = CFILE_UPLOADING;
     cf->error = 0;
     cf->absent = false;
     cfile_check(cf);
-    pthread_mutex_unlock(&cf->mu);
-    if (r)
-        return r;
     free(u->jobs);
     free(u->parts);
     u->jobs = calloc(u->plan.n + 1, sizeof(*u->jobs));
     u->parts = calloc(u->plan.n + 1, sizeof(*u->parts));
     u->next = u->running = u->done = 0;
-    return u->jobs && u->parts ? 0 : -ENOMEM;
+    if (!r)
+        r = u->jobs && u->parts ? 0 : -ENOMEM;
+    if (!r && cf->resume)
+        go_on(u);
+    pthread_mutex_unlock(&cf->mu);
+    pthread_rwlock_unlock(&cf->io);
+    return r;
 }
 
 int object_acl(struct cache *cache, const char *key, char acl[24], struct oss_error *err)
@@ -221,13 +253,13 @@ int object_acl(struct cache *cache, const char *key, char acl[24], struct oss_er
 }
 
 /* The ACL of an object that is about to be replaced or copied, if it has one of its own. On a worker. */
-static int find_acl(struct upload *u)
+static int find_acl(struct upload *u, struct oss_error *err)
 {
     struct cache *cache = u->cf->cache;
 
     if (!cache->config.keep_acl || !u->source || u->source->acl_default)
         return 0;
-    return object_acl(cache, u->copy_only ? u->cf->key : u->target, u->acl, &u->err);
+    return object_acl(cache, u->copy_only ? u->cf->key : u->target, u->acl, err);
 }
 
 static int with_acl(struct upload *u, struct kvlist *headers)
@@ -301,7 +333,7 @@ static int body_copy(struct body *b, uint64_t length)
 }
 
 /* PutObject or UploadPart of a range of the data file; once more from a copy when a writer came in between. */
-static int send(struct upload *u, const struct plan_step *step, struct oss_part *part)
+static int send(struct upload *u, const struct plan_step *step, struct oss_part *part, struct oss_error *err)
 {
     struct oss *oss = u->cf->cache->oss;
     struct body body = {.cf = u->cf, .offset = step->offset, .copy = -1};
@@ -312,10 +344,10 @@ static int send(struct upload *u, const struct plan_step *step, struct oss_part 
 
     for (int attempt = 0; !r && attempt < 2; attempt++) {
         if (part)
-            r = oss->ops->upload_part(oss, u->target, u->upload_id, step->number, &source, part, &u->err);
+            r = oss->ops->upload_part(oss, u->target, u->upload_id, step->number, &source, part, err);
         else
-            r = oss->ops->put(oss, u->target, &source, &opts, &u->result, &u->err);
-        if (!r || strcmp(u->err.code, "InvalidCRC64") || attempt)
+            r = oss->ops->put(oss, u->target, &source, &opts, &u->result, err);
+        if (!r || strcmp(err->code, "InvalidCRC64") || attempt)
             break;
         r = body_copy(&body, step->length);
     }
@@ -325,15 +357,31 @@ static int send(struct upload *u, const struct plan_step *step, struct oss_part 
     return r;
 }
 
-static int run_initiate(struct upload *u)
+static int run_initiate(struct upload *u, struct oss_error *err)
 {
-    struct oss *oss = u->cf->cache->oss;
+    struct cfile *cf = u->cf;
+    struct oss *oss = cf->cache->oss;
     struct oss_put_opts opts = {.headers = &u->headers};
+    int r = 0;
 
-    return oss->ops->initiate(oss, u->target, &opts, u->upload_id, &u->err);
+    if (*u->upload_id)
+        return 0; /* gone on with */
+    if (!u->copy_only) {
+        pthread_mutex_lock(&cf->mu);
+        r = journal_intent(cf);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    if (!r)
+        r = oss->ops->initiate(oss, u->target, &opts, u->upload_id, err);
+    if (!r && !u->copy_only) {
+        pthread_mutex_lock(&cf->mu);
+        r = journal_upload(cf, u->upload_id);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    return r;
 }
 
-static int run_part_copy(struct upload *u, const struct plan_step *step, struct oss_part *part)
+static int run_part_copy(struct upload *u, const struct plan_step *step, struct oss_part *part, struct oss_error *err)
 {
     struct cfile *cf = u->cf;
     struct oss *oss = cf->cache->oss;
@@ -353,12 +401,12 @@ static int run_part_copy(struct upload *u, const struct plan_step *step, struct 
     if (!from)
         return -ENOMEM;
     r = oss->ops->copy_part(oss, u->target, u->upload_id, step->number, from, etag, step->base_offset, step->length,
-                            part, &u->err);
+                            part, err);
     free(from);
     return r;
 }
 
-static int run_complete(struct upload *u)
+static int run_complete(struct upload *u, struct oss_error *err)
 {
     struct oss *oss = u->cf->cache->oss;
     struct kvlist acl = {0};
@@ -379,8 +427,7 @@ static int run_complete(struct upload *u)
     if (!r && *u->acl)
         r = kv_set(&acl, "x-oss-object-acl", u->acl);
     if (!r)
-        r = oss->ops->complete(oss, u->target, u->upload_id, parts, n, u->size, has_crc, crc, &opts, &u->result,
-                               &u->err);
+        r = oss->ops->complete(oss, u->target, u->upload_id, parts, n, u->size, has_crc, crc, &opts, &u->result, err);
     if (!r)
         *u->upload_id = '\0'; /* nothing left to abort */
     kv_free(&acl);
@@ -388,7 +435,7 @@ static int run_complete(struct upload *u)
     return r;
 }
 
-static int run_copy(struct upload *u)
+static int run_copy(struct upload *u, struct oss_error *err)
 {
     struct oss *oss = u->cf->cache->oss;
     struct kvlist headers = {0};
@@ -406,47 +453,53 @@ static int run_copy(struct upload *u)
     from = strdup(u->cf->key);
     pthread_mutex_unlock(&u->cf->mu);
     if (!r)
-        r = from ? oss->ops->copy(oss, from, u->target, &opts, &u->result, &u->err) : -ENOMEM;
+        r = from ? oss->ops->copy(oss, from, u->target, &opts, &u->result, err) : -ENOMEM;
     free(from);
     kv_free(&headers);
     return r;
 }
 
-static int run_append(struct upload *u, const struct plan_step *step)
+static int run_append(struct upload *u, const struct plan_step *step, struct oss_error *err)
 {
     struct oss *oss = u->cf->cache->oss;
     struct body body = {.cf = u->cf, .offset = step->offset, .copy = -1};
     struct oss_source source = {.read = body_read, .arg = &body, .size = step->length};
     struct oss_put_opts opts = {.headers = &u->headers};
 
-    return oss->ops->append(oss, u->target, step->offset, &source, &opts, &u->result, &u->err);
+    return oss->ops->append(oss, u->target, step->offset, &source, &opts, &u->result, err);
 }
 
-static int run_step(struct upload *u, size_t i)
+static int run_step(struct upload *u, size_t i, struct oss_error *err)
 {
     const struct plan_step *step = &u->plan.steps[i];
     int r = 0;
 
+    if (phase(step->kind) == 2 && u->parts[i].number == step->number)
+        return 0; /* an earlier daemon has sent it */
+    if (u->cf->recovered && !u->copy_only && phase(step->kind) != 2)
+        r = recover_check(u->cf, &u->result, err);
+    if (r)
+        return r;
     /* Whatever makes or replaces the object first sees to its ACL. */
     if (step->kind == STEP_PUT || step->kind == STEP_INITIATE || step->kind == STEP_COPY_SELF)
-        r = find_acl(u);
+        r = find_acl(u, err);
     if (r)
         return r;
     switch (step->kind) {
     case STEP_PUT:
-        return send(u, step, NULL);
+        return send(u, step, NULL, err);
     case STEP_APPEND:
-        return run_append(u, step);
+        return run_append(u, step, err);
     case STEP_INITIATE:
-        return run_initiate(u);
+        return run_initiate(u, err);
     case STEP_PART:
-        return send(u, step, &u->parts[i]);
+        return send(u, step, &u->parts[i], err);
     case STEP_PART_COPY:
-        return run_part_copy(u, step, &u->parts[i]);
+        return run_part_copy(u, step, &u->parts[i], err);
     case STEP_COMPLETE:
-        return run_complete(u);
+        return run_complete(u, err);
     case STEP_COPY_SELF:
-        return run_copy(u);
+        return run_copy(u, err);
     case STEP_FETCH:
         break; /* is no job */
     }
@@ -458,13 +511,16 @@ static int run_step(struct upload *u, size_t i)
 static void finish(struct upload *u);
 static void advance(struct upload *u);
 
-static void step_ended(struct upload *u, int r)
+/* `err` has the cause; NULL when it is known elsewhere. */
+static void step_ended(struct upload *u, int r, const struct oss_error *err)
 {
     pthread_mutex_lock(&u->mu);
     u->running--;
     u->done++;
-    if (r && !u->r)
+    if (r && !u->r) {
         u->r = r;
+        u->err = err ? *err : (struct oss_error){.err = r, .next_position = -1};
+    }
     pthread_mutex_unlock(&u->mu);
     advance(u);
 }
@@ -472,15 +528,24 @@ static void step_ended(struct upload *u, int r)
 static void step_run(struct job *job)
 {
     struct step_job *s = list_entry(job, struct step_job, job);
+    struct oss_error err = {.next_position = -1};
+    struct upload *u = s->u;
+    const struct plan_step *step = &u->plan.steps[s->index];
+    int r = run_step(u, s->index, &err);
 
-    step_ended(s->u, run_step(s->u, s->index));
+    if (!r && phase(step->kind) == 2 && !u->copy_only) {
+        pthread_mutex_lock(&u->cf->mu);
+        journal_part(u->cf, step->offset, &u->parts[s->index]);
+        pthread_mutex_unlock(&u->cf->mu);
+    }
+    step_ended(u, r, &err);
 }
 
 static void step_fetched(void *arg, int r)
 {
     struct step_job *s = arg;
 
-    step_ended(s->u, r);
+    step_ended(s->u, r, NULL);
 }
 
 static void step_start(struct upload *u, size_t i)
@@ -602,6 +667,11 @@ static int commit(struct upload *u, struct oinfo *info)
     }
     /* Attributes that were changed meanwhile were counted in gen; data alone does not make them differ. */
     cf->attr_changed = cf->gen != cf->upload_gen && cf->attr_changed;
+    cf->recovered = false;
+    if (cf->gen == cf->upload_gen)
+        journal_remove(cf);
+    else
+        journal_sent(cf);
     cfile_publish(cf);
     return 0;
 }
@@ -675,12 +745,13 @@ static bool start_over(struct upload *u)
     struct cfile *cf = u->cf;
     struct cache *cache = cf->cache;
     struct oss_object object = {0};
+    struct oss_error err;
     struct oinfo *info;
     bool again = false;
 
     if (u->copy_only || u->rebased || u->r != -ESTALE || u->plan.n != 1 || u->plan.steps[0].kind != STEP_COPY_SELF)
         return false;
-    if (cache->oss->ops->head(cache->oss, u->target, &object, &u->err))
+    if (cache->oss->ops->head(cache->oss, u->target, &object, &err))
         return false;
     info = oinfo_from_object(&object, &cache->config.defaults, S_ISDIR(u->attr.mode));
     oss_object_free(&object);
@@ -695,6 +766,22 @@ static bool start_over(struct upload *u)
     return again;
 }
 
+/* The multipart upload, an earlier daemon's or our own, is over. */
+static void drop_resume(struct upload *u)
+{
+    struct cfile *cf = u->cf;
+
+    pthread_mutex_lock(&cf->mu);
+    if (!u->copy_only && (u->resumed || has_step(u, STEP_INITIATE)))
+        journal_end(cf);
+    if (cf->resume) {
+        journal_state_free(cf->resume);
+        free(cf->resume);
+        cf->resume = NULL;
+    }
+    pthread_mutex_unlock(&cf->mu);
+}
+
 /* All steps have ended. On a worker, or on the thread that found nothing to do. */
 static void finish(struct upload *u)
 {
@@ -703,9 +790,23 @@ static void finish(struct upload *u)
     struct oinfo *info = NULL;
     struct oss_error ignored;
 
-    if (u->r && *u->upload_id && oss->ops->abort(oss, u->target, u->upload_id, &ignored))
+    if (u->r == -EALREADY) {
+        u->already = true;
+        u->r = 0;
+    }
+    if (u->resumed && u->r == -ENOENT) {
+        /* The upload was aborted meanwhile, by a lifecycle rule for one: from the start then. */
+        *u->upload_id = '\0';
+        drop_resume(u);
+        u->resumed = false;
+        u->r = prepare(u);
+        advance(u);
+        return;
+    }
+    if ((u->r || u->already) && *u->upload_id && oss->ops->abort(oss, u->target, u->upload_id, &ignored))
         cache_log_error("aborting the upload", u->target, &ignored);
     *u->upload_id = '\0';
+    drop_resume(u);
     if (u->r && start_over(u)) {
         u->r = prepare(u);
         advance(u);
@@ -720,7 +821,11 @@ static void finish(struct upload *u)
     if (u->copy_only) {
         u->copied(u->arg, u->r, info);
     } else {
+        bool conflict = u->r == -ESTALE && cf->recovered;
+
         settle(u, info, u->r);
+        if (conflict)
+            recover_keep_aside(cf);
         cfile_change_done(&u->change);
     }
     oinfo_put(info);

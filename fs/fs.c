@@ -145,8 +145,7 @@ int fs_new(struct fs **out, const struct fs_config *config, struct oss_error *er
         goto out;
     fs->inodes = inodes_new(config->prefix);
     fs->calls = calls_new();
-    if (!fs->inodes || !fs->calls)
-        r = -ENOMEM;
+    r = fs->inodes && fs->calls ? cache_recover(fs->cache) : -ENOMEM;
 out:
     if (r && !err->err) {
         err->err = r;

@@ -1,0 +1,580 @@
+#include "journal.h"
+
+#include "../oss/base_buf.h"
+#include "../oss/base_log.h"
+#include "../oss/crc64.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAGIC       0x4a53534fu
+#define VERSION     1
+#define HEADER_SIZE 24
+#define PAYLOAD_MAX (64u << 20)
+
+enum record_type {
+    RECORD_BEGIN = 1,
+    RECORD_DIRTY,
+    RECORD_COMMIT,
+    RECORD_INTENT,
+    RECORD_UPLOAD,
+    RECORD_PART,
+    RECORD_END,
+    RECORD_SENT,
+    RECORD_KEY,
+};
+
+#define WANTS_CONTENT 1
+#define WANTS_ATTRS   2
+
+/* ------------------------------------------------------------------------------------------- writing */
+
+static void put_int(struct buf *b, uint64_t v, size_t bytes)
+{
+    unsigned char raw[8];
+
+    for (size_t i = 0; i < bytes; i++)
+        raw[i] = (unsigned char)(v >> 8 * i);
+    buf_add(b, raw, bytes);
+}
+
+static void put_text(struct buf *b, const char *text)
+{
+    size_t n = strlen(text);
+
+    put_int(b, n, 4);
+    buf_add(b, text, n);
+}
+
+static void put_attr(struct buf *b, const struct attr *attr)
+{
+    put_int(b, attr->mode, 4);
+    put_int(b, attr->uid, 4);
+    put_int(b, attr->gid, 4);
+    put_int(b, (uint64_t)attr->mtime.tv_sec, 8);
+    put_int(b, (uint64_t)attr->mtime.tv_nsec, 4);
+    put_int(b, attr->size, 8);
+}
+
+static void put_headers(struct buf *b, const struct kvlist *headers)
+{
+    put_int(b, headers->n, 4);
+    for (size_t i = 0; i < headers->n; i++) {
+        put_text(b, headers->v[i].name);
+        put_text(b, headers->v[i].value);
+    }
+}
+
+static void put_object(struct buf *b, const struct oinfo *object)
+{
+    put_int(b, object != NULL, 1);
+    if (!object)
+        return;
+    put_text(b, object->etag);
+    put_int(b, object->attr.size, 8);
+    put_int(b, (uint64_t)object->last_modified, 8);
+    put_int(b, object->type, 1);
+    put_int(b, object->is_marker, 1);
+    put_int(b, object->attr.mode, 4);
+}
+
+static void put_extents(struct buf *b, const struct extent_map *map)
+{
+    uint64_t at = 0, size = extent_map_size(map);
+    size_t count_at, n = 0;
+    struct extent ex;
+
+    put_int(b, 0, 4);
+    count_at = b->len - 4;
+    for (; extent_map_next_dirty(map, at, size, &ex); at = ex.end, n++) {
+        put_int(b, ex.start, 8);
+        put_int(b, ex.end, 8);
+    }
+    for (size_t i = 0; !b->err && i < 4; i++)
+        b->data[count_at + i] = (char)(n >> 8 * i);
+}
+
+/* One record, whole or not at all as far as a reader can tell. */
+static int append(struct cfile *cf, enum record_type type, const struct buf *payload)
+{
+    struct buf record = BUF_INIT(HEADER_SIZE + PAYLOAD_MAX);
+    uint64_t crc;
+    ssize_t n;
+    int r;
+
+    put_int(&record, MAGIC, 4);
+    put_int(&record, VERSION, 1);
+    put_int(&record, type, 1);
+    put_int(&record, 0, 2);
+    put_int(&record, ++cf->journal_sequence, 4);
+    put_int(&record, payload ? payload->len : 0, 4);
+    crc = record.err ? 0 : crc64(0, record.data, record.len);
+    if (payload)
+        crc = crc64(crc, payload->data, payload->len);
+    put_int(&record, crc, 8);
+    if (payload && payload->err)
+        record.err = payload->err;
+    else if (payload && payload->len)
+        buf_add(&record, payload->data, payload->len);
+    r = record.err;
+    n = r ? 0 : pwrite(cf->journal_fd, record.data, record.len, (off_t)cf->journal_size);
+    if (!r && n != (ssize_t)record.len)
+        r = n < 0 ? -errno : -ENOSPC;
+    if (r) {
+        cf->journal_sequence--; /* the next one takes its place */
+        log_err("journal of %s: %s", cf->key, strerror(-r));
+    } else {
+        cf->journal_size += record.len;
+    }
+    buf_free(&record);
+    return r;
+}
+
+static const char *boot_id(void)
+{
+    static char id[64]; /* the same for all who fill it */
+    FILE *f;
+
+    if (*id)
+        return id;
+    f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (!f || !fgets(id, sizeof(id), f))
+        strcpy(id, "unknown");
+    if (f)
+        fclose(f);
+    id[strcspn(id, "\n")] = '\0';
+    return id;
+}
+
+static int journal_path(const struct cfile *cf, char *out, size_t size)
+{
+    return snprintf(out, size, "%s.journal", cf->path) >= (int)size ? -ENAMETOOLONG : 0;
+}
+
+static int begin(struct cfile *cf)
+{
+    struct buf payload = BUF_INIT(PAYLOAD_MAX);
+    char path[4096];
+    int r = cfile_need_path(cf);
+
+    if (!r)
+        r = journal_path(cf, path, sizeof(path));
+    if (r)
+        return r;
+    cf->journal_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (cf->journal_fd < 0) {
+        r = -errno;
+        log_err("%s: %s", path, strerror(errno));
+        return r;
+    }
+    cf->journal_sequence = 0;
+    cf->journal_size = 0;
+    cf->journal_committed = false;
+    put_text(&payload, boot_id());
+    put_text(&payload, cf->key);
+    put_attr(&payload, &cf->attr);
+    put_headers(&payload, &cf->headers);
+    put_object(&payload, cf->object);
+    r = append(cf, RECORD_BEGIN, &payload);
+    buf_free(&payload);
+    if (r)
+        journal_remove(cf);
+    return r;
+}
+
+int journal_dirty(struct cfile *cf)
+{
+    int r;
+
+    if (cf->orphan)
+        return 0;
+    if (cf->journal_fd < 0)
+        return begin(cf);
+    if (!cf->journal_committed)
+        return 0;
+    r = append(cf, RECORD_DIRTY, NULL);
+    if (!r)
+        cf->journal_committed = false;
+    return r;
+}
+
+int journal_commit(struct cfile *cf)
+{
+    struct buf payload = BUF_INIT(PAYLOAD_MAX);
+    int r = cf->journal_fd < 0 ? begin(cf) : 0;
+
+    if (r)
+        return r;
+    put_attr(&payload, &cf->attr);
+    put_headers(&payload, &cf->headers);
+    put_int(&payload, (cf->data_gen > cf->data_sent_gen ? WANTS_CONTENT : 0) | (cf->attr_changed ? WANTS_ATTRS : 0),
+            1);
+    put_extents(&payload, cf->map);
+    r = append(cf, RECORD_COMMIT, &payload);
+    buf_free(&payload);
+    if (!r)
+        cf->journal_committed = true;
+    return r;
+}
+
+int journal_intent(struct cfile *cf)
+{
+    struct buf payload = BUF_INIT(64);
+    int r;
+
+    if (cf->journal_fd < 0)
+        return 0;
+    put_int(&payload, (uint64_t)time(NULL), 8);
+    r = append(cf, RECORD_INTENT, &payload);
+    buf_free(&payload);
+    return r;
+}
+
+int journal_upload(struct cfile *cf, const char *id)
+{
+    struct buf payload = BUF_INIT(2 * OSS_UPLOADID_SIZE);
+    int r;
+
+    if (cf->journal_fd < 0)
+        return 0;
+    put_text(&payload, id);
+    r = append(cf, RECORD_UPLOAD, &payload);
+    buf_free(&payload);
+    return r;
+}
+
+void journal_part(struct cfile *cf, uint64_t offset, const struct oss_part *part)
+{
+    struct buf payload = BUF_INIT(256);
+
+    if (cf->journal_fd < 0)
+        return;
+    put_int(&payload, (uint64_t)part->number, 4);
+    put_int(&payload, offset, 8);
+    put_int(&payload, part->size, 8);
+    put_text(&payload, part->etag);
+    put_int(&payload, part->has_crc, 1);
+    put_int(&payload, part->crc64, 8);
+    append(cf, RECORD_PART, &payload); /* one that is missing is sent again, no more */
+    buf_free(&payload);
+}
+
+void journal_end(struct cfile *cf)
+{
+    if (cf->journal_fd >= 0)
+        append(cf, RECORD_END, NULL);
+}
+
+void journal_sent(struct cfile *cf)
+{
+    struct buf payload = BUF_INIT(1024);
+
+    if (cf->journal_fd < 0)
+        return;
+    put_object(&payload, cf->object);
+    append(cf, RECORD_SENT, &payload);
+    buf_free(&payload);
+}
+
+void journal_key(struct cfile *cf)
+{
+    struct buf payload = BUF_INIT(8192);
+
+    if (cf->journal_fd < 0)
+        return;
+    put_text(&payload, cf->key);
+    put_object(&payload, cf->object);
+    append(cf, RECORD_KEY, &payload);
+    buf_free(&payload);
+}
+
+void journal_remove(struct cfile *cf)
+{
+    char path[4096];
+
+    if (cf->journal_fd < 0)
+        return;
+    if (!journal_path(cf, path, sizeof(path)))
+        unlink(path);
+    close(cf->journal_fd);
+    cf->journal_fd = -1;
+}
+
+/* ------------------------------------------------------------------------------------------- reading */
+
+struct reader {
+    const unsigned char *p, *end;
+    bool bad;
+};
+
+static uint64_t get_int(struct reader *in, size_t bytes)
+{
+    uint64_t v = 0;
+
+    if ((size_t)(in->end - in->p) < bytes) {
+        in->bad = true;
+        return 0;
+    }
+    for (size_t i = 0; i < bytes; i++)
+        v |= (uint64_t)in->p[i] << 8 * i;
+    in->p += bytes;
+    return v;
+}
+
+/* malloc'ed; NULL when the payload is too short or holds a NUL (or out of memory). */
+static char *get_text(struct reader *in)
+{
+    size_t n = get_int(in, 4);
+    char *text;
+
+    if (in->bad || (size_t)(in->end - in->p) < n || memchr(in->p, '\0', n) || !(text = malloc(n + 1))) {
+        in->bad = true;
+        return NULL;
+    }
+    memcpy(text, in->p, n);
+    text[n] = '\0';
+    in->p += n;
+    return text;
+}
+
+static void get_fixed_text(struct reader *in, char *out, size_t size)
+{
+    char *text = get_text(in);
+
+    if (text && strlen(text) < size)
+        strcpy(out, text);
+    else
+        in->bad = true;
+    free(text);
+}
+
+static void get_attr(struct reader *in, struct attr *attr)
+{
+    attr->mode = (uint32_t)get_int(in, 4);
+    attr->uid = (uint32_t)get_int(in, 4);
+    attr->gid = (uint32_t)get_int(in, 4);
+    attr->mtime.tv_sec = (time_t)get_int(in, 8);
+    attr->mtime.tv_nsec = (long)get_int(in, 4);
+    attr->size = get_int(in, 8);
+    attr->ctime = attr->mtime;
+}
+
+static void get_headers(struct reader *in, struct kvlist *headers)
+{
+    size_t n = get_int(in, 4);
+
+    kv_free(headers);
+    for (size_t i = 0; i < n && !in->bad; i++) {
+        char *name = get_text(in), *value = get_text(in);
+
+        if (!name || !value || kv_add(headers, name, value))
+            in->bad = true;
+        free(name);
+        free(value);
+    }
+}
+
+static void get_object(struct reader *in, struct oinfo **object)
+{
+    static const struct oss_object nothing;
+    static const struct attr_defaults unused;
+    struct oinfo *info;
+
+    oinfo_put(*object);
+    *object = NULL;
+    if (!get_int(in, 1) || in->bad)
+        return;
+    info = oinfo_from_object(&nothing, &unused, false);
+    if (!info) {
+        in->bad = true;
+        return;
+    }
+    get_fixed_text(in, info->etag, sizeof(info->etag));
+    info->attr.size = get_int(in, 8);
+    info->last_modified = (time_t)get_int(in, 8);
+    info->type = (enum oss_type)get_int(in, 1);
+    info->is_marker = get_int(in, 1);
+    info->attr.mode = (uint32_t)get_int(in, 4);
+    *object = info;
+}
+
+static void get_extents(struct reader *in, struct journal_state *s)
+{
+    size_t n = get_int(in, 4);
+
+    free(s->extents);
+    s->extents = NULL;
+    s->n_extents = 0;
+    if (in->bad || n > PAYLOAD_MAX / 16 || !(s->extents = calloc(n + 1, sizeof(*s->extents)))) {
+        in->bad = true;
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        s->extents[i][0] = get_int(in, 8);
+        s->extents[i][1] = get_int(in, 8);
+    }
+    s->n_extents = n;
+}
+
+static void forget_upload(struct journal_state *s)
+{
+    s->intent = 0;
+    *s->upload_id = '\0';
+    free(s->parts);
+    s->parts = NULL;
+    s->n_parts = 0;
+}
+
+static void get_part(struct reader *in, struct journal_state *s)
+{
+    struct journal_part *v = realloc(s->parts, (s->n_parts + 1) * sizeof(*v)), *p;
+
+    if (!v) {
+        in->bad = true;
+        return;
+    }
+    s->parts = v;
+    p = &v[s->n_parts];
+    *p = (struct journal_part){.part.number = (int)get_int(in, 4)};
+    p->offset = get_int(in, 8);
+    p->part.size = get_int(in, 8);
+    get_fixed_text(in, p->part.etag, sizeof(p->part.etag));
+    p->part.has_crc = get_int(in, 1);
+    p->part.crc64 = get_int(in, 8);
+    s->n_parts += !in->bad;
+}
+
+static void get_begin(struct reader *in, struct journal_state *s)
+{
+    char *boot = get_text(in);
+
+    s->same_boot = boot && !strcmp(boot, boot_id()) && strcmp(boot, "unknown");
+    free(boot);
+    s->key = get_text(in);
+    get_attr(in, &s->attr);
+    get_headers(in, &s->headers);
+    get_object(in, &s->object);
+}
+
+static void get_commit(struct reader *in, struct journal_state *s)
+{
+    uint64_t flags;
+
+    get_attr(in, &s->attr);
+    get_headers(in, &s->headers);
+    flags = get_int(in, 1);
+    s->content = flags & WANTS_CONTENT;
+    s->attrs = flags & WANTS_ATTRS;
+    get_extents(in, s);
+    s->committed = true;
+}
+
+/* false: a type that this version does not know. */
+static bool apply(struct journal_state *s, enum record_type type, struct reader *in)
+{
+    switch (type) {
+    case RECORD_BEGIN:
+        get_begin(in, s);
+        return true;
+    case RECORD_DIRTY:
+        s->committed = false;
+        return true;
+    case RECORD_COMMIT:
+        get_commit(in, s);
+        return true;
+    case RECORD_INTENT:
+        forget_upload(s);
+        s->intent = (time_t)get_int(in, 8);
+        return true;
+    case RECORD_UPLOAD:
+        get_fixed_text(in, s->upload_id, sizeof(s->upload_id));
+        s->intent = 0;
+        return true;
+    case RECORD_PART:
+        get_part(in, s);
+        return true;
+    case RECORD_END:
+        forget_upload(s);
+        return true;
+    case RECORD_SENT:
+        get_object(in, &s->object);
+        /* What COMMIT wanted is in the bucket; a DIRTY after it stays to be answered for. */
+        s->content = s->attrs = false;
+        return true;
+    case RECORD_KEY:
+        free(s->key);
+        s->key = get_text(in);
+        get_object(in, &s->object);
+        return true;
+    }
+    return false;
+}
+
+static int replay(const unsigned char *data, size_t size, struct journal_state *s)
+{
+    size_t at = 0;
+
+    while (size - at >= HEADER_SIZE) {
+        struct reader in = {.p = data + at, .end = data + at + HEADER_SIZE};
+        uint64_t magic = get_int(&in, 4), version = get_int(&in, 1), type = get_int(&in, 1);
+        uint64_t sequence, length, crc;
+
+        get_int(&in, 2);
+        sequence = get_int(&in, 4);
+        length = get_int(&in, 4);
+        crc = get_int(&in, 8);
+        if (magic != MAGIC || sequence != s->sequence + 1 || length > PAYLOAD_MAX || size - at - HEADER_SIZE < length)
+            break;
+        if (crc64(crc64(0, data + at, HEADER_SIZE - 8), data + at + HEADER_SIZE, length) != crc)
+            break;
+        if (version != VERSION)
+            return -EPROTO;
+        in.p = data + at + HEADER_SIZE;
+        in.end = in.p + length;
+        if (!apply(s, (enum record_type)type, &in) || in.bad)
+            return -EPROTO;
+        at += HEADER_SIZE + length;
+        s->sequence++;
+        s->good_size = at;
+    }
+    return s->key ? 0 : -EINVAL;
+}
+
+int journal_read(const char *path, struct journal_state *out)
+{
+    struct buf file = BUF_INIT(1u << 30);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    char chunk[65536];
+    ssize_t n;
+    int r = fd < 0 ? -errno : 0;
+
+    memset(out, 0, sizeof(*out));
+    while (!r && (n = read(fd, chunk, sizeof(chunk))) != 0) {
+        if (n < 0)
+            r = -errno;
+        else
+            r = buf_add(&file, chunk, (size_t)n);
+    }
+    if (!r)
+        r = replay((const unsigned char *)buf_str(&file), file.len, out);
+    if (fd >= 0)
+        close(fd);
+    buf_free(&file);
+    if (r)
+        journal_state_free(out);
+    return r;
+}
+
+void journal_state_free(struct journal_state *s)
+{
+    free(s->key);
+    kv_free(&s->headers);
+    oinfo_put(s->object);
+    free(s->extents);
+    free(s->parts);
+    memset(s, 0, sizeof(*s));
+}

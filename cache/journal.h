@@ -1,0 +1,116 @@
+/*
+ * journal.h: what must survive the daemon, one file beside each data file. This comment is the specification of the
+ * format on disk.
+ *
+ * A file of the state directory, data/NUMBER.journal beside data/NUMBER, exists exactly while a file has something
+ * unsent. It is a row of records, only ever appended to. All integers are little-endian.
+ *
+ *      offset  bytes  field
+ *      0       4      magic 0x4a53534f ("OSSJ")
+ *      4       1      version 1
+ *      5       1      type
+ *      6       2      zero
+ *      8       4      sequence: 1, 2, 3 ...
+ *      12      4      length of the payload, at most 64 MiB
+ *      16      8      CRC-64 of bytes 0..15 and the payload
+ *      24      ...    payload
+ *
+ * Reading ends at the first record that is cut off or whose magic, sequence or CRC is wrong: a torn tail is dropped.
+ * A record of unknown version or type ends the reading of that journal with an error, and the file is kept aside.
+ *
+ *      type     payload                                           written
+ *      BEGIN    boot id, key, attr, headers, object               before the first change of content or attributes
+ *      DIRTY    -                                                 before the first write after a COMMIT
+ *      COMMIT   attr, headers, flags, extents                     a flush, fsync or last close wants all up to here
+ *                                                                 sent: before the first request for it
+ *      INTENT   time                                              before InitiateMultipartUpload
+ *      UPLOAD   upload id                                         after its reply
+ *      PART     number, offset, size, ETag, CRC                   after UploadPart's or UploadPartCopy's reply
+ *      END      -                                                 the upload is completed or aborted
+ *      SENT     object                                            the bucket holds what COMMIT wanted, and more was
+ *                                                                 changed meanwhile (else the journal is removed)
+ *      KEY      key, object                                       the file was renamed
+ *
+ *      text     u32 length, bytes          attr     u32 mode, uid, gid; i64 mtime s, u32 ns; u64 size
+ *      headers  u32 count, (text, text)*   object   u8 exists; if 1: text ETag, u64 size, i64 Last-Modified, u8 type,
+ *                                                   u8 is a marker, u32 mode
+ *      extents  u32 count, (u64 start, u64 end)*: what is dirty. flags: u8, 1: content, 2: attributes
+ *
+ * Records are written with one write(2) each and never synced: against the death of the process the page cache is
+ * enough. After another boot (the boot id differs) nothing is believed, for nothing was synced: what is there is
+ * kept aside and reported, never published on a guess.
+ *
+ * What recovery makes of a journal: COMMIT without a later DIRTY: sent, going on with the parts that are there,
+ * unless the object in the bucket is another than the one the changes are based on (then both are kept). Otherwise
+ * the changes were never asked to be published: kept aside. Upload ids that are not gone on with are aborted.
+ */
+#ifndef CACHE_JOURNAL_H
+#define CACHE_JOURNAL_H
+
+#include "cfile.h"
+
+/*
+ * All with cf->mu held; a local write(2) of a few hundred bytes is what they cost. 0, or a negative errno of the
+ * disk: the change must not be made then.
+ */
+
+/* Before a change of content. */
+int journal_dirty(struct cfile *cf);
+/* Before attributes alone become something to be sent; and before an upload begins. */
+int journal_commit(struct cfile *cf);
+/* Of the multipart upload. */
+int journal_intent(struct cfile *cf);
+int journal_upload(struct cfile *cf, const char *id);
+void journal_part(struct cfile *cf, uint64_t offset, const struct oss_part *part);
+void journal_end(struct cfile *cf);
+/* The bucket holds what the last COMMIT wanted. */
+void journal_sent(struct cfile *cf);
+void journal_key(struct cfile *cf);
+/* Nothing is unsent any more. */
+void journal_remove(struct cfile *cf);
+
+/* ------------------------------------------------------------------------------------------- reading */
+
+struct journal_part {
+    uint64_t offset;
+    struct oss_part part;
+};
+
+struct journal_state {
+    bool same_boot;
+    char *key;
+    struct attr attr;
+    struct kvlist headers;
+    struct oinfo *object; /* the base, or NULL; etag, size, last_modified, type, is_marker, mode only */
+    bool committed;       /* the last word on the content is COMMIT */
+    bool content, attrs;  /* what it wants sent */
+    uint64_t (*extents)[2];
+    size_t n_extents;
+    time_t intent; /* of an Initiate without reply, else 0 */
+    char upload_id[OSS_UPLOADID_SIZE];
+    struct journal_part *parts;
+    size_t n_parts;
+    uint32_t sequence;  /* of the last good record */
+    uint64_t good_size; /* bytes up to its end */
+};
+
+/* 0; -EINVAL for what is no journal (nothing good in it), -EPROTO for a newer version, -ENOMEM, errno of the disk. */
+int journal_read(const char *path, struct journal_state *out);
+void journal_state_free(struct journal_state *state);
+
+/* ------------------------------------------------------------------------------------------- recovery */
+
+/* recover.c; its face is cache_recover() in cache.h. */
+
+/*
+ * Is the object in the bucket still the one that the recovered changes are based on? 0; -EALREADY when it is what
+ * was to be sent (`out` describes it: the reply had been lost); -ESTALE when it is another; or the error of the
+ * question. Blocks: on a worker.
+ */
+int recover_check(struct cfile *cf, struct oss_object *out, struct oss_error *err);
+
+/* The file's changes are not published but kept for the user, in aside/ of the state directory; says so in the log.
+ */
+void recover_keep_aside(struct cfile *cf);
+
+#endif

@@ -1,0 +1,393 @@
+/* What earlier daemons left: journal.h says what becomes of it. */
+#include "journal.h"
+
+#include "../oss/base_log.h"
+#include "../oss/crc64.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SUFFIX       ".journal"
+#define CLOCK_MARGIN 120 /* seconds by which our clock and the service's may differ */
+
+/* ------------------------------------------------------------------------------------------- aside */
+
+/* data/NAME -> aside/NAME; 0 also when there is no such file. */
+static int move_aside(const struct cache *cache, const char *name)
+{
+    char from[4096], to[4096];
+
+    if (snprintf(from, sizeof(from), "%s/data/%s", cache->config.state_dir, name) >= (int)sizeof(from) ||
+        snprintf(to, sizeof(to), "%s/aside", cache->config.state_dir) >= (int)sizeof(to))
+        return -ENAMETOOLONG;
+    if (mkdir(to, 0700) && errno != EEXIST)
+        return -errno;
+    if (snprintf(to, sizeof(to), "%s/aside/%s", cache->config.state_dir, name) >= (int)sizeof(to))
+        return -ENAMETOOLONG;
+    return rename(from, to) && errno != ENOENT ? -errno : 0;
+}
+
+/* A data file with its journal; `why` ends the log line. */
+static void keep_aside(const struct cache *cache, const char *number, const char *key, const char *why)
+{
+    char journal[64];
+    int r;
+
+    snprintf(journal, sizeof(journal), "%s%s", number, SUFFIX);
+    r = move_aside(cache, number);
+    if (!r)
+        r = move_aside(cache, journal);
+    if (r)
+        log_err("%s/data/%s (unsent changes of %s) cannot be moved to aside/: %s", cache->config.state_dir, number,
+                key, strerror(-r));
+    else
+        log_warn("unsent changes of %s are kept in %s/aside/%s: %s", key, cache->config.state_dir, number, why);
+}
+
+void recover_keep_aside(struct cfile *cf)
+{
+    char number[32] = "", *key = NULL;
+
+    pthread_mutex_lock(&cf->mu);
+    if (cf->path && (key = strdup(cf->key)))
+        snprintf(number, sizeof(number), "%s", strrchr(cf->path, '/') + 1);
+    if (cf->journal_fd >= 0)
+        close(cf->journal_fd);
+    cf->journal_fd = -1; /* it goes along */
+    free(cf->path);
+    cf->path = NULL;
+    pthread_mutex_unlock(&cf->mu);
+    if (key)
+        keep_aside(cf->cache, number, key,
+                   "the object in the bucket was changed meanwhile, so nothing was overwritten");
+    free(key);
+    cfile_orphan(cf);
+}
+
+/* --------------------------------------------------------------------------------- the object meanwhile */
+
+/* The CRC of the whole content, if all of it is here. */
+static bool local_crc(struct cfile *cf, uint64_t size, uint64_t *crc)
+{
+    char *chunk = malloc(1 << 20);
+    struct extent ex;
+    bool all, ok = chunk != NULL;
+
+    pthread_mutex_lock(&cf->mu);
+    all = !extent_map_next_remote(cf->map, 0, size, &ex);
+    pthread_mutex_unlock(&cf->mu);
+    *crc = 0;
+    for (uint64_t at = 0; ok && all && at < size;) {
+        size_t n = size - at < 1 << 20 ? (size_t)(size - at) : 1 << 20;
+
+        ok = cfile_pread(cf, chunk, n, at) == 0;
+        if (ok)
+            *crc = crc64(*crc, chunk, n);
+        at += n;
+    }
+    free(chunk);
+    return ok && all;
+}
+
+int recover_check(struct cfile *cf, struct oss_object *out, struct oss_error *err)
+{
+    struct cache *cache = cf->cache;
+    struct oss_object now = {0};
+    struct oinfo *base;
+    char key[OSS_KEY_MAX + 2];
+    uint64_t size, crc;
+    int r;
+
+    pthread_mutex_lock(&cf->mu);
+    base = oinfo_get(cf->object);
+    size = cf->attr.size;
+    snprintf(key, sizeof(key), "%s", cf->key);
+    pthread_mutex_unlock(&cf->mu);
+    r = cache->oss->ops->head(cache->oss, key, &now, err);
+    if (r == -ENOENT) {
+        r = base ? -ESTALE : 0; /* deleted by somebody, or not there as before */
+    } else if (!r && !(base && !strcmp(base->etag, now.etag) && base->attr.size == now.size)) {
+        r = -ESTALE;
+        if (now.has_crc && now.size == size && local_crc(cf, size, &crc) && crc == now.crc64) {
+            r = -EALREADY;
+            oss_object_free(out);
+            *out = now;
+            now = (struct oss_object){0};
+        }
+    }
+    oss_object_free(&now);
+    oinfo_put(base);
+    return r;
+}
+
+/* ------------------------------------------------------------------------------------------- uploads */
+
+/* An upload whose Initiate we sent, and whose id we may never have learnt. */
+struct orphan {
+    struct job job;
+    struct cache *cache;
+    time_t intent; /* 0: the id is known */
+    char id[OSS_UPLOADID_SIZE];
+    char key[];
+};
+
+static void abort_one(struct cache *cache, const char *key, const char *id)
+{
+    struct oss_error err = {0};
+
+    if (cache->oss->ops->abort(cache->oss, key, id, &err))
+        cache_log_error("aborting an upload that was left behind", key, &err);
+    else
+        log_info("aborted the upload %s of %s that was left behind", id, key);
+}
+
+static void orphan_run(struct job *job)
+{
+    struct orphan *o = list_entry(job, struct orphan, job);
+    struct cache *cache = o->cache;
+    struct oss_upload_list list = {0};
+    struct oss_error err = {0};
+
+    if (!o->intent) {
+        abort_one(cache, o->key, o->id);
+    } else if (cache->oss->ops->list_uploads(cache->oss, o->key, NULL, NULL, &list, &err)) {
+        cache_log_error("looking for an upload that was left behind", o->key, &err);
+    } else {
+        /* Ours only if the key is the same to the letter and it began when we said we would begin one. */
+        for (size_t i = 0; i < list.n; i++)
+            if (!strcmp(list.entries[i].key, o->key) && list.entries[i].initiated >= o->intent - CLOCK_MARGIN &&
+                list.entries[i].initiated <= o->intent + CLOCK_MARGIN)
+                abort_one(cache, o->key, list.entries[i].id);
+    }
+    oss_upload_list_free(&list);
+    free(o);
+    cache_busy(cache, -1);
+}
+
+static void abort_left_behind(struct cache *cache, const struct journal_state *s)
+{
+    struct orphan *o;
+
+    if (!s->intent && !*s->upload_id)
+        return;
+    o = calloc(1, sizeof(*o) + strlen(s->key) + 1);
+    if (!o)
+        return;
+    strcpy(o->key, s->key);
+    strcpy(o->id, s->upload_id);
+    o->cache = cache;
+    o->intent = *s->upload_id ? 0 : s->intent;
+    o->job.run = orphan_run;
+    cache_busy(cache, 1);
+    pool_submit(cache->pool, POOL_META, &o->job);
+}
+
+/* ------------------------------------------------------------------------------------------- one file */
+
+/* The extents as COMMIT named them, over the base. */
+static int rebuild_map(struct cfile *cf, const struct journal_state *s)
+{
+    int r = extent_map_truncate(cf->map, s->attr.size, cf->epoch);
+
+    for (size_t i = 0; !r && i < s->n_extents; i++) {
+        if (s->extents[i][0] >= s->extents[i][1] || s->extents[i][1] > s->attr.size)
+            return -EPROTO;
+        r = extent_map_write(cf->map, s->extents[i][0], s->extents[i][1], cf->epoch);
+    }
+    return r;
+}
+
+/* Takes over the journal: what is appended to it from now on follows the last good record. */
+static int adopt(struct cfile *cf, const char *path, const struct journal_state *s)
+{
+    cf->journal_fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (cf->journal_fd < 0 || ftruncate(cf->journal_fd, (off_t)s->good_size))
+        return -errno;
+    cf->journal_sequence = s->sequence;
+    cf->journal_size = s->good_size;
+    cf->journal_committed = true;
+    return 0;
+}
+
+static int restore(struct cache *cache, const char *number, const char *path, struct journal_state *s)
+{
+    struct cfile *cf = cfile_obtain(cache, s->key, s->object);
+    struct journal_state *resume = malloc(sizeof(*resume));
+    bool start = false;
+    int r = cf && resume ? 0 : -ENOMEM;
+
+    if (cf && cf->gen != 0)
+        r = -EEXIST; /* two journals of one key: the older one keeps its bytes aside */
+    if (!r) {
+        pthread_mutex_lock(&cf->mu);
+        if (asprintf(&cf->path, "%s/data/%s", cache->config.state_dir, number) < 0) {
+            cf->path = NULL;
+            r = -ENOMEM;
+        }
+        if (!r && s->content && (cf->fd = open(cf->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
+            r = -errno;
+        if (!r)
+            r = adopt(cf, path, s);
+        if (!r && s->content)
+            r = rebuild_map(cf, s);
+        if (!r)
+            r = kv_copy(&cf->headers, &s->headers);
+        if (!r) {
+            cf->attr = s->attr;
+            if (S_ISREG(cf->attr.mode))
+                cf->attr.size = extent_map_size(cf->map);
+            cf->written = s->content;
+            cf->recovered = true;
+            cfile_changed(cf, s->content);
+            cf->attr_changed = s->attrs;
+            *resume = *s;
+            memset(s, 0, sizeof(*s));
+            cf->resume = resume;
+            resume = NULL;
+            start = cfile_upload_want(cf);
+        } else {
+            if (cf->journal_fd >= 0)
+                close(cf->journal_fd);
+            cf->journal_fd = -1;
+            free(cf->path);
+            cf->path = NULL;
+            cf->orphan = true;
+        }
+        pthread_mutex_unlock(&cf->mu);
+    }
+    if (start)
+        cfile_upload_start(cf);
+    if (cf)
+        cfile_release(cf);
+    free(resume);
+    return r;
+}
+
+static void remove_pair(struct cache *cache, const char *number)
+{
+    char path[4096];
+
+    if (snprintf(path, sizeof(path), "%s/data/%s", cache->config.state_dir, number) < (int)sizeof(path))
+        unlink(path);
+    if (snprintf(path, sizeof(path), "%s/data/%s%s", cache->config.state_dir, number, SUFFIX) < (int)sizeof(path))
+        unlink(path);
+}
+
+static bool has_bytes(const struct cache *cache, const char *number)
+{
+    char path[4096];
+    struct stat st;
+
+    return snprintf(path, sizeof(path), "%s/data/%s", cache->config.state_dir, number) < (int)sizeof(path) &&
+           !stat(path, &st) && st.st_blocks > 0;
+}
+
+static void recover_one(struct cache *cache, const char *number)
+{
+    struct journal_state s;
+    char path[4096];
+    const char *why = NULL;
+    int r;
+
+    if (snprintf(path, sizeof(path), "%s/data/%s%s", cache->config.state_dir, number, SUFFIX) >= (int)sizeof(path))
+        return;
+    r = journal_read(path, &s);
+    if (r) {
+        if (has_bytes(cache, number))
+            keep_aside(cache, number, "an unknown file",
+                       r == -EPROTO ? "its journal is of a newer version" : strerror(-r));
+        else
+            remove_pair(cache, number);
+        return;
+    }
+    if (!s.same_boot)
+        why = "the machine was started anew since, and what reached the disk is not certain";
+    else if (!s.committed)
+        why = "it was not closed when the daemon ended";
+    if (why) {
+        abort_left_behind(cache, &s);
+        if (has_bytes(cache, number))
+            keep_aside(cache, number, s.key, why);
+        else
+            remove_pair(cache, number);
+    } else if (!s.content && !s.attrs) {
+        abort_left_behind(cache, &s);
+        remove_pair(cache, number);
+    } else {
+        log_info("sending what an earlier daemon left unsent of %s", s.key);
+        if (s.intent && !*s.upload_id)
+            abort_left_behind(cache, &s);
+        r = restore(cache, number, path, &s);
+        if (r) {
+            abort_left_behind(cache, &s);
+            keep_aside(cache, number, s.key ? s.key : "a file", strerror(-r));
+        }
+    }
+    journal_state_free(&s);
+}
+
+/* ------------------------------------------------------------------------------------------- all files */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int read_names(const char *path, char ***out, size_t *count)
+{
+    DIR *dir = opendir(path);
+    struct dirent *e;
+    size_t n = 0;
+    char **v = NULL;
+
+    if (!dir)
+        return -errno;
+    while ((e = readdir(dir))) {
+        char **more = *e->d_name == '.' ? NULL : realloc(v, (n + 1) * sizeof(*v));
+
+        if (!more)
+            continue;
+        v = more;
+        v[n] = strdup(e->d_name);
+        n += v[n] != NULL;
+    }
+    closedir(dir);
+    if (n)
+        qsort(v, n, sizeof(*v), by_name); /* numbers grow with time: the oldest first */
+    *out = v;
+    *count = n;
+    return 0;
+}
+
+int cache_recover(struct cache *cache)
+{
+    char path[4096];
+    char **names = NULL;
+    size_t n = 0;
+    int r;
+
+    if (snprintf(path, sizeof(path), "%s/data", cache->config.state_dir) >= (int)sizeof(path))
+        return -ENAMETOOLONG;
+    r = read_names(path, &names, &n);
+    for (size_t i = 0; i < n; i++) {
+        size_t len = strlen(names[i]);
+        bool journaled = i + 1 < n && !strncmp(names[i + 1], names[i], len) && !strcmp(names[i + 1] + len, SUFFIX);
+
+        if (len > strlen(SUFFIX) && !strcmp(names[i] + len - strlen(SUFFIX), SUFFIX)) {
+            names[i][len - strlen(SUFFIX)] = '\0';
+            recover_one(cache, names[i]);
+        } else if (!journaled) {
+            remove_pair(cache, names[i]); /* a clean copy */
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        free(names[i]);
+    free(names);
+    return r;
+}
