@@ -1,6 +1,8 @@
 #!/bin/bash
 # run_e2e.sh [ARGUMENTS OF PYTEST]: the tests at a real mount, with the programs $OSSMOUNT and $OSSD.
 set -u
+# A make that a test runs is not ours.
+unset MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES
 if [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then
     echo "e2e: /dev/fuse is not there or not permitted: these tests need a real mount (run as root, load fuse)" >&2
     exit 1
