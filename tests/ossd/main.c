@@ -68,24 +68,24 @@ static bool number(const char *text, uint64_t max, uint64_t *out)
 }
 
 enum {
-    O_MEMORY = 1,
-    O_DIR,
-    O_PORT,
-    O_CONTROL,
-    O_BUCKET,
-    O_KEY,
-    O_NO_AUTH,
-    O_REGION,
-    O_CNAME,
-    O_TLS,
-    O_ETAG,
-    O_APPEND,
-    O_COPY_MAX,
-    O_CRC,
-    O_DELAY,
-    O_STDIN,
-    O_PORT_FILE,
-    O_HELP
+    OPT_MEMORY = 1,
+    OPT_DIR,
+    OPT_PORT,
+    OPT_CONTROL,
+    OPT_BUCKET,
+    OPT_KEY,
+    OPT_NO_AUTH,
+    OPT_REGION,
+    OPT_CNAME,
+    OPT_TLS,
+    OPT_ETAG,
+    OPT_APPEND,
+    OPT_COPY_MAX,
+    OPT_CRC,
+    OPT_DELAY,
+    OPT_STDIN,
+    OPT_PORT_FILE,
+    OPT_HELP
 };
 
 static bool take_cname(struct options *o, const char *text)
@@ -113,6 +113,36 @@ static bool take_crc(struct options *o, const char *text)
     return false;
 }
 
+/* The options that change what the service does. */
+static bool take_behaviour(struct options *o, int option)
+{
+    uint64_t n = 0;
+    bool good = true;
+
+    switch (option) {
+    case OPT_ETAG:
+        o->opaque_etag = strcmp(optarg, "opaque") == 0;
+        good = o->opaque_etag || strcmp(optarg, "md5") == 0;
+        break;
+    case OPT_APPEND:
+        good = yes_or_no(optarg, &o->appendable_copy);
+        break;
+    case OPT_COPY_MAX:
+        good = parse_u64(optarg, &o->copy_max);
+        break;
+    case OPT_CRC:
+        good = take_crc(o, optarg);
+        break;
+    case OPT_DELAY:
+        good = number(optarg, 3600000, &n);
+        o->complete_delay_ms = (int64_t)n;
+        break;
+    default:
+        break;
+    }
+    return good;
+}
+
 /* `argv` is where the second value of --tls is found. */
 static bool take_option(struct setup *setup, int option, char **argv)
 {
@@ -121,70 +151,55 @@ static bool take_option(struct setup *setup, int option, char **argv)
     bool good = true;
 
     switch (option) {
-    case O_MEMORY:
+    case OPT_MEMORY:
         o->dir = NULL;
         break;
-    case O_DIR:
+    case OPT_DIR:
         o->dir = optarg;
         break;
-    case O_PORT:
+    case OPT_PORT:
         good = number(optarg, 65535, &n);
         o->port = (int)n;
         break;
-    case O_CONTROL:
+    case OPT_CONTROL:
         good = number(optarg, 65535, &n);
         o->control_port = (int)n;
         break;
-    case O_BUCKET:
+    case OPT_BUCKET:
         good = ops_bucket_name_legal(optarg);
         pairs_add(&setup->buckets, optarg, "");
         break;
-    case O_KEY:
+    case OPT_KEY:
         good = strchr(optarg, ':') != NULL;
         pairs_add(&setup->keys, optarg, "");
         break;
-    case O_NO_AUTH:
+    case OPT_NO_AUTH:
         o->no_auth = true;
         break;
-    case O_REGION:
+    case OPT_REGION:
         o->region = optarg;
         break;
-    case O_CNAME:
+    case OPT_CNAME:
         good = take_cname(o, optarg);
         break;
-    case O_TLS:
+    case OPT_TLS:
         o->certificate = optarg;
         o->certificate_key = argv[optind] ? argv[optind++] : NULL;
         good = o->certificate_key != NULL;
         break;
-    case O_ETAG:
-        o->opaque_etag = strcmp(optarg, "opaque") == 0;
-        good = o->opaque_etag || strcmp(optarg, "md5") == 0;
-        break;
-    case O_APPEND:
-        good = yes_or_no(optarg, &o->appendable_copy);
-        break;
-    case O_COPY_MAX:
-        good = parse_u64(optarg, &o->copy_max);
-        break;
-    case O_CRC:
-        good = take_crc(o, optarg);
-        break;
-    case O_DELAY:
-        good = number(optarg, 3600000, &n);
-        o->complete_delay_ms = (int64_t)n;
-        break;
-    case O_STDIN:
+    case OPT_STDIN:
         o->exit_with_stdin = true;
         break;
-    case O_PORT_FILE:
+    case OPT_PORT_FILE:
         o->port_file = optarg;
         break;
-    case O_HELP:
+    case OPT_HELP:
         setup->help = true;
         break;
-    default:
+    case '?':
         return false;
+    default:
+        good = take_behaviour(o, option);
     }
     if (!good)
         fprintf(stderr, "ossd: the value \"%s\" is not valid\n", optarg);
@@ -193,25 +208,25 @@ static bool take_option(struct setup *setup, int option, char **argv)
 
 static bool read_options(struct setup *setup, int argc, char **argv)
 {
-    static const struct option table[] = {{"memory", no_argument, NULL, O_MEMORY},
-                                          {"dir", required_argument, NULL, O_DIR},
-                                          {"store", required_argument, NULL, O_DIR},
-                                          {"port", required_argument, NULL, O_PORT},
-                                          {"control-port", required_argument, NULL, O_CONTROL},
-                                          {"bucket", required_argument, NULL, O_BUCKET},
-                                          {"key", required_argument, NULL, O_KEY},
-                                          {"no-auth", no_argument, NULL, O_NO_AUTH},
-                                          {"region", required_argument, NULL, O_REGION},
-                                          {"cname", required_argument, NULL, O_CNAME},
-                                          {"tls", required_argument, NULL, O_TLS},
-                                          {"etag", required_argument, NULL, O_ETAG},
-                                          {"appendable-copy", required_argument, NULL, O_APPEND},
-                                          {"copy-max", required_argument, NULL, O_COPY_MAX},
-                                          {"crc-header", required_argument, NULL, O_CRC},
-                                          {"complete-delay", required_argument, NULL, O_DELAY},
-                                          {"exit-with-stdin", no_argument, NULL, O_STDIN},
-                                          {"write-port-file", required_argument, NULL, O_PORT_FILE},
-                                          {"help", no_argument, NULL, O_HELP},
+    static const struct option table[] = {{"memory", no_argument, NULL, OPT_MEMORY},
+                                          {"dir", required_argument, NULL, OPT_DIR},
+                                          {"store", required_argument, NULL, OPT_DIR},
+                                          {"port", required_argument, NULL, OPT_PORT},
+                                          {"control-port", required_argument, NULL, OPT_CONTROL},
+                                          {"bucket", required_argument, NULL, OPT_BUCKET},
+                                          {"key", required_argument, NULL, OPT_KEY},
+                                          {"no-auth", no_argument, NULL, OPT_NO_AUTH},
+                                          {"region", required_argument, NULL, OPT_REGION},
+                                          {"cname", required_argument, NULL, OPT_CNAME},
+                                          {"tls", required_argument, NULL, OPT_TLS},
+                                          {"etag", required_argument, NULL, OPT_ETAG},
+                                          {"appendable-copy", required_argument, NULL, OPT_APPEND},
+                                          {"copy-max", required_argument, NULL, OPT_COPY_MAX},
+                                          {"crc-header", required_argument, NULL, OPT_CRC},
+                                          {"complete-delay", required_argument, NULL, OPT_DELAY},
+                                          {"exit-with-stdin", no_argument, NULL, OPT_STDIN},
+                                          {"write-port-file", required_argument, NULL, OPT_PORT_FILE},
+                                          {"help", no_argument, NULL, OPT_HELP},
                                           {NULL, 0, NULL, 0}};
     int option;
 
