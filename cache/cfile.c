@@ -11,7 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ATTR_DELAY_MS 900 /* pending attributes are folded for so long: sent "within a second" */
+#define IDLE_MAX      20000 /* closed files whose data is kept: bounds the memory for them */
+#define ATTR_DELAY_MS 900   /* pending attributes are folded for so long: sent "within a second" */
 
 /* ------------------------------------------------------------------------------------------ invariants */
 
@@ -173,8 +174,10 @@ static struct cfile *cfile_new(struct cache *cache, const char *key)
 /* cache->mu held. */
 static void ref_locked(struct cfile *cf)
 {
-    if (cf->refs++ == 0)
+    if (cf->refs++ == 0 && !list_empty(&cf->lru)) {
         list_del(&cf->lru);
+        cf->cache->n_idle--;
+    }
 }
 
 struct cfile *cfile_hold(struct cfile *cf)
@@ -196,14 +199,21 @@ void cfile_release(struct cfile *cf)
         /* What is unsent stays where it can be found. */
         idle = !cf->orphan && cf->state == CFILE_CLEAN && extent_map_local_bytes(cf->map) > 0;
         drop = cf->orphan || (cf->state == CFILE_CLEAN && !idle);
+        /* Idle files may be many, descriptors are few. */
+        if (idle && cf->fd >= 0) {
+            close(cf->fd);
+            cf->fd = -1;
+        }
         pthread_mutex_unlock(&cf->mu);
     }
     if (drop) {
         table_remove(cache, cf);
         cache->cached_bytes -= cf->cached_bytes;
     }
-    if (idle)
+    if (idle) {
         list_add_tail(&cache->idle, &cf->lru);
+        cache->n_idle++;
+    }
     pthread_mutex_unlock(&cache->mu);
     if (drop)
         cfile_destroy(cf, false);
@@ -222,10 +232,11 @@ void evict_shrink_to(struct cache *cache, uint64_t bytes)
 
     list_init(&victims);
     pthread_mutex_lock(&cache->mu);
-    while (cache->cached_bytes > bytes && !list_empty(&cache->idle)) {
+    while ((cache->cached_bytes > bytes || cache->n_idle > IDLE_MAX) && !list_empty(&cache->idle)) {
         struct cfile *cf = list_entry(cache->idle.next, struct cfile, lru);
 
         list_del(&cf->lru);
+        cache->n_idle--;
         table_remove(cache, cf);
         cache->cached_bytes -= cf->cached_bytes;
         list_add_tail(&victims, &cf->lru);
@@ -308,7 +319,7 @@ int cfile_rebase(struct cfile *cf, struct oinfo *info)
     cf->object = info;
     cf->absent = false;
     cf->served = false;
-    if (cf->fd >= 0 && ftruncate(cf->fd, 0))
+    if (cf->has_data && !cfile_need_fd(cf) && ftruncate(cf->fd, 0))
         log_err("data file %s: %s", cf->path, strerror(errno));
     return 0;
 }
@@ -660,10 +671,12 @@ int cfile_need_fd(struct cfile *cf)
     r = cfile_need_path(cf);
     if (r)
         return r;
-    cf->fd = open(cf->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    cf->fd = open(cf->path, O_RDWR | (cf->has_data ? 0 : O_CREAT | O_EXCL) | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (cf->fd < 0) {
         r = -errno;
         log_err("data file %s: %s", cf->path, strerror(errno));
+    } else {
+        cf->has_data = true;
     }
     return r;
 }
@@ -690,8 +703,12 @@ int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset)
     int fd, r = 0;
 
     pthread_mutex_lock(&cf->mu);
+    if (cf->has_data)
+        r = cfile_need_fd(cf);
     fd = cf->fd;
     pthread_mutex_unlock(&cf->mu);
+    if (r)
+        return r;
     pthread_rwlock_rdlock(&cf->io);
     while (n > 0) {
         ssize_t got = fd < 0 ? 0 : pread(fd, p, n, (off_t)offset);
@@ -766,13 +783,18 @@ int cfile_truncate(struct cfile *cf, uint64_t size)
     pthread_mutex_lock(&cf->mu);
     if (size != cf->attr.size)
         r = journal_dirty(cf);
-    if (!r && size < cf->attr.size && cf->fd >= 0 && ftruncate(cf->fd, (off_t)size))
-        r = -errno;
+    if (!r && size < cf->attr.size && cf->has_data) {
+        r = cfile_need_fd(cf);
+        if (!r && ftruncate(cf->fd, (off_t)size))
+            r = -errno;
+    }
     if (!r)
         r = extent_map_truncate(cf->map, size, cf->epoch);
     if (!r) {
         bool differs = size != cf->attr.size;
 
+        if (size < cf->cut)
+            cf->cut = size;
         if (size == 0)
             cf->written = false;
         cf->attr.size = size;

@@ -78,8 +78,9 @@ struct cfile {
 
     pthread_mutex_t mu; /* guards all below */
     char *key;          /* changes only under cache->mu and mu both */
-    int fd;             /* data file, -1 until needed */
-    char *path;         /* of the data file */
+    int fd;             /* data file, -1 while nobody needs it */
+    char *path;         /* of the data file, NULL until it has a name */
+    bool has_data;      /* the data file exists */
     enum cfile_state state;
     bool orphan;
     bool absent; /* there is no object under `key`, and none was ever sent */
@@ -90,6 +91,7 @@ struct cfile {
     uint64_t upload_gen; /* of the running upload, 0: none */
     uint64_t data_gen;   /* the last change of the content */
     uint64_t data_sent_gen;
+    uint64_t cut; /* the smallest size that it was truncated to since the running upload began */
     bool upload_queued;
     int error;
     unsigned failures; /* in a row */
@@ -140,7 +142,8 @@ struct cache {
     pthread_cond_t idle_cond;
     struct list *table; /* cfiles by key */
     size_t table_size, n_cfiles;
-    struct list idle;      /* least recently used first */
+    struct list idle; /* least recently used first */
+    size_t n_idle;
     uint64_t cached_bytes; /* in data files of idle and open files */
     uint64_t next_file;
     uint64_t busy; /* changes, fetches and name questions under way */
@@ -249,6 +252,8 @@ void evict_shrink(struct cache *cache);
 void evict_shrink_to(struct cache *cache, uint64_t bytes);
 /* May `n` more bytes be written? 0 or -ENOSPC. */
 int evict_reserve(struct cache *cache, uint64_t n);
+/* The same for bytes to be fetched into cf, whose own clean data may go for it. No lock held. */
+int evict_for_fetch(struct cfile *cf, uint64_t n);
 
 /* ---------------------------------------------------------------------------------------- names.c, changes.c */
 

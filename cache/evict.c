@@ -6,6 +6,8 @@
 #include "cfile.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <sys/statvfs.h>
 
 #define CHECK_EVERY (16u << 20) /* bytes written between two looks at the disk's free space */
@@ -38,6 +40,41 @@ static bool disk_is_low(const struct cache *cache, uint64_t n)
     available = (uint64_t)fs.f_bavail * fs.f_frsize;
     guard = (uint64_t)fs.f_blocks * fs.f_frsize / 100 * cache->config.free_percent;
     return available < guard + n;
+}
+
+/*
+ * Drops what is clean of a file that is open: a reader of more than the cache holds. io keeps readers and writers
+ * out, and a range that is on its way down is remote, so it is not touched.
+ */
+static void drop_clean(struct cfile *cf)
+{
+    uint64_t at = 0, size;
+    struct extent ex;
+
+    pthread_rwlock_wrlock(&cf->io);
+    pthread_mutex_lock(&cf->mu);
+    size = extent_map_size(cf->map);
+    for (; cf->fd >= 0 && cf->upload_gen == 0 && extent_map_find(cf->map, at, &ex) && at < size; at = ex.end) {
+        if (!ex.local || ex.base == EXTENT_NEW)
+            continue;
+        if (extent_map_drop(cf->map, ex.start, ex.end))
+            break;
+        fallocate(cf->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)ex.start, (off_t)(ex.end - ex.start));
+    }
+    pthread_mutex_unlock(&cf->mu);
+    pthread_rwlock_unlock(&cf->io);
+    evict_account(cf);
+}
+
+int evict_for_fetch(struct cfile *cf, uint64_t n)
+{
+    int r = evict_reserve(cf->cache, n);
+
+    if (r == -ENOSPC) {
+        drop_clean(cf);
+        r = evict_reserve(cf->cache, n);
+    }
+    return r;
 }
 
 int evict_reserve(struct cache *cache, uint64_t n)

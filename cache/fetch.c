@@ -38,6 +38,7 @@ struct fetch {
     uint64_t base_offset;
     uint64_t pos; /* readable up to here */
     bool whole;   /* the whole object: readable only at the end */
+    bool skipped; /* a part of it belongs to another base by now, and was not written */
     struct list waiters;
 };
 
@@ -95,8 +96,10 @@ static int fill(struct fetch *f, uint64_t start, const char *data, size_t n)
     fd = cf->fd;
     while (!r && extent_map_next_remote(cf->map, at, end, &ex)) {
         at = ex.end;
-        if (ex.base != f->base)
+        if (ex.base != f->base) {
+            f->skipped = true;
             continue;
+        }
         pthread_mutex_unlock(&cf->mu);
         r = pwrite_all(fd, data + (ex.start - start), ex.end - ex.start, ex.start);
         pthread_mutex_lock(&cf->mu);
@@ -180,6 +183,19 @@ static int run(struct fetch *f, char **key)
     return r;
 }
 
+/* The CRC was right: what is still remote of this base is here now. mu held. */
+static int believe_whole(struct fetch *f)
+{
+    struct extent ex;
+    int r = 0;
+
+    for (uint64_t at = f->start; !r && !f->skipped && extent_map_next_remote(f->cf->map, at, f->end, &ex);
+         at = ex.end)
+        if (ex.base == f->base)
+            r = extent_map_fetched(f->cf->map, ex.start, ex.end);
+    return r;
+}
+
 static void fetch_run(struct job *job)
 {
     struct fetch *f = list_entry(job, struct fetch, job);
@@ -192,7 +208,7 @@ static void fetch_run(struct job *job)
     list_init(&served);
     pthread_mutex_lock(&cf->mu);
     if (!r && f->whole)
-        r = extent_map_fetched(cf->map, f->start, f->end);
+        r = believe_whole(f);
     list_del(&f->link);
     pthread_mutex_unlock(&cf->mu);
     if (r == -ESTALE && key && move_on(cf, key))

@@ -62,6 +62,7 @@ void recover_keep_aside(struct cfile *cf)
     cf->journal_fd = -1; /* it goes along */
     free(cf->path);
     cf->path = NULL;
+    cf->has_data = false; /* who has it open reads on from the descriptor */
     pthread_mutex_unlock(&cf->mu);
     if (key)
         keep_aside(cf->cache, number, key,
@@ -232,6 +233,7 @@ static int restore(struct cache *cache, const char *number, const char *path, st
         }
         if (!r && s->content && (cf->fd = open(cf->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
             r = -errno;
+        cf->has_data = cf->fd >= 0;
         if (!r)
             r = adopt(cf, path, s);
         if (!r && s->content)

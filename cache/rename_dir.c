@@ -18,9 +18,12 @@
 
 struct dir_rename;
 
+/* Taken one after the other in the order of their keys, as the rename of a file does: nobody waits in a circle. */
 struct hold {
     struct change change;
     struct dir_rename *d;
+    struct cfile *cf; /* a reference until it is held */
+    char *key;        /* as it was at the beginning, for the order */
 };
 
 struct child {
@@ -46,8 +49,9 @@ struct dir_rename {
     struct child *children;
     size_t n_children, room;
 
-    pthread_mutex_t mu; /* guards the four below */
-    size_t held, next, running;
+    size_t held;        /* of one thread at a time */
+    pthread_mutex_t mu; /* guards the three below */
+    size_t next, running;
     int r;
 };
 
@@ -58,8 +62,11 @@ static void dir_end(struct dir_rename *d)
     void *arg = d->arg;
     int r = d->r;
 
-    for (size_t i = 0; i < d->n_holds; i++)
+    for (size_t i = 0; i < d->n_holds; i++) {
+        cfile_release(d->holds[i].cf);
+        free(d->holds[i].key);
         cfile_change_done(&d->holds[i].change);
+    }
     for (size_t i = 0; i < d->n_children; i++)
         free(d->children[i].from);
     pthread_mutex_destroy(&d->mu);
@@ -124,6 +131,12 @@ static int delete_children(struct dir_rename *d, bool originals)
     return r;
 }
 
+/* Listings come in the byte order of their keys. */
+static int by_from(const void *key, const void *child)
+{
+    return strcmp(key, ((const struct child *)child)->from);
+}
+
 /* Files that are open or unsent here take their new names. */
 static void rekey_files(struct dir_rename *d)
 {
@@ -136,9 +149,8 @@ static void rekey_files(struct dir_rename *d)
         struct oinfo *info = NULL;
         char *key = new_key(d, cf->key);
 
-        for (size_t k = 0; k < d->n_children && !child; k++)
-            if (!strcmp(d->children[k].from, cf->key))
-                child = &d->children[k];
+        if (d->n_children)
+            child = bsearch(cf->key, d->children, d->n_children, sizeof(*d->children), by_from);
         if (key)
             cfile_rekey(cf, key);
         pthread_mutex_lock(&cf->mu);
@@ -247,6 +259,23 @@ static int copy_big(struct child *child, const char *to)
     return r;
 }
 
+/* Written in this mount: no need to ask. */
+static bool known_default_acl(struct cache *cache, const char *key)
+{
+    struct meta_result known = {0};
+    const char *name;
+    char *dir;
+    bool is_default;
+
+    if (key_split(key, &dir, &name))
+        return false;
+    meta_get(cache->meta, dir, name, &known);
+    is_default = known.info && known.info->acl_default;
+    oinfo_put(known.info);
+    free(dir);
+    return is_default;
+}
+
 static int copy_small(struct child *child, const char *to)
 {
     struct cache *cache = child->d->cache;
@@ -257,7 +286,7 @@ static int copy_small(struct child *child, const char *to)
     char acl[24];
     int r = 0;
 
-    if (cache->config.keep_acl) {
+    if (cache->config.keep_acl && !known_default_acl(cache, child->from)) {
         r = object_acl(cache, child->from, acl, &err);
         if (!r && *acl)
             r = kv_set(&headers, "x-oss-object-acl", acl);
@@ -380,23 +409,34 @@ static void list_run(struct job *job)
 
 /* ------------------------------------------------------------------------------------------- the holds */
 
+/* Takes the next file, or begins when all are held. */
+static void hold_next(struct dir_rename *d)
+{
+    struct hold *h = &d->holds[d->held];
+
+    if (d->held == d->n_holds) {
+        pool_submit(d->cache->pool, POOL_META, &d->job);
+        return;
+    }
+    d->held++;
+    cfile_change(h->cf, &h->change);
+}
+
 static void hold_begin(struct change *change)
 {
-    struct hold *h = list_entry(change, struct hold, change);
-    struct dir_rename *d = h->d;
-    bool all;
+    hold_next(list_entry(change, struct hold, change)->d);
+}
 
-    pthread_mutex_lock(&d->mu);
-    all = ++d->held == d->n_holds + 1;
-    pthread_mutex_unlock(&d->mu);
-    if (all)
-        pool_submit(d->cache->pool, POOL_META, &d->job);
+static int by_key(const void *a, const void *b)
+{
+    const char *x = ((const struct hold *)a)->key, *y = ((const struct hold *)b)->key;
+
+    return strcmp(x ? x : "", y ? y : ""); /* NULL: out of memory */
 }
 
 void cache_rename_dir(struct cache *cache, const char *from, const char *to, cache_done *done, void *arg)
 {
     struct dir_rename *d = calloc(1, sizeof(*d));
-    struct hold self = {.d = d};
     struct cfile **files = NULL;
     ssize_t n = d ? cfile_collect(cache, from, &files) : -ENOMEM;
 
@@ -427,11 +467,13 @@ void cache_rename_dir(struct cache *cache, const char *from, const char *to, cac
     cache_busy(cache, 1);
     for (ssize_t i = 0; i < n; i++) {
         d->holds[i].d = d;
+        d->holds[i].cf = files[i];
+        pthread_mutex_lock(&files[i]->mu);
+        d->holds[i].key = strdup(files[i]->key);
+        pthread_mutex_unlock(&files[i]->mu);
         d->holds[i].change.begin = hold_begin;
-        cfile_change(files[i], &d->holds[i].change);
-        cfile_release(files[i]);
     }
+    qsort(d->holds, d->n_holds, sizeof(*d->holds), by_key);
     free(files);
-    hold_begin(
-        &self.change); /* counts this function itself, so that the last hold cannot start before the loop ends */
+    hold_next(d);
 }

@@ -221,6 +221,7 @@ static int prepare(struct upload *u)
         r = journal_commit(cf);
     u->epoch = cf->epoch++;
     cf->upload_gen = cf->gen;
+    cf->cut = UINT64_MAX;
     cf->state = CFILE_UPLOADING;
     cf->error = 0;
     cf->absent = false;
@@ -277,13 +278,30 @@ struct body {
     int copy;        /* descriptor of a copy of the range, or -1 */
 };
 
+/*
+ * Was the file cut off before `end` since the plan was made? Zeros that nobody wrote must not go out in place of what
+ * was cut: the upload begins anew (EAGAIN).
+ */
+static bool was_cut(struct cfile *cf, uint64_t end)
+{
+    bool cut;
+
+    pthread_mutex_lock(&cf->mu);
+    cut = end > cf->cut;
+    pthread_mutex_unlock(&cf->mu);
+    return cut;
+}
+
 static int body_read(void *arg, uint64_t offset, void *to, size_t n)
 {
     struct body *b = arg;
     char *p = to;
+    int r;
 
-    if (b->copy < 0)
-        return cfile_pread(b->cf, to, n, b->offset + offset);
+    if (b->copy < 0) {
+        r = cfile_pread(b->cf, to, n, b->offset + offset);
+        return !r && was_cut(b->cf, b->offset + offset + n) ? -EAGAIN : r;
+    }
     while (n > 0) {
         ssize_t got = pread(b->copy, p, n, (off_t)offset);
 
@@ -327,6 +345,8 @@ static int body_copy(struct body *b, uint64_t length)
         r = pwrite_all(b->copy, chunk, (size_t)got, at);
         at += (uint64_t)got;
     }
+    if (!r && was_cut(cf, b->offset + length))
+        r = -EAGAIN;
     pthread_rwlock_unlock(&cf->io);
     free(chunk);
     return r;
@@ -707,7 +727,11 @@ static void settle(struct upload *u, struct oinfo *info, int r)
         r = commit(u, info);
     gen = cf->upload_gen;
     cf->upload_gen = 0;
-    if (r) {
+    if (r == -EAGAIN) {
+        /* Cut off meanwhile: those who wait are served by the next one. */
+        gen = 0;
+        cf->state = CFILE_DIRTY;
+    } else if (r) {
         cf->state = CFILE_ERROR;
         cf->error = r;
         cf->failures++;
@@ -722,11 +746,11 @@ static void settle(struct upload *u, struct oinfo *info, int r)
         }
     }
     /* Who came later is served by an upload of its own; a file whose last handle is closed already, too. */
-    again = !cf->orphan && (!list_empty(&cf->waiters) || (!r && cf->state == CFILE_DIRTY && cf->opens == 0)) &&
+    again = !cf->orphan && (!list_empty(&cf->waiters) || (cf->state == CFILE_DIRTY && cf->opens == 0)) &&
             cfile_upload_want(cf);
     cfile_check(cf);
     pthread_mutex_unlock(&cf->mu);
-    if (r)
+    if (r && r != -EAGAIN)
         schedule_retry(cf);
     evict_account(cf);
     list_for_each_safe (it, &served) {
@@ -812,7 +836,7 @@ static void finish(struct upload *u)
         advance(u);
         return;
     }
-    if (u->r)
+    if (u->r && u->r != -EAGAIN)
         cache_log_error(u->copy_only ? "copying to" : "sending", u->target, &u->err);
     if (!u->r)
         info = u->plan.n ? new_info(u) : oinfo_get(u->source);

@@ -25,8 +25,14 @@
 void daemon_harden(void)
 {
     const struct rlimit none = {0, 0};
+    struct rlimit files;
 
     setrlimit(RLIMIT_CORE, &none);
+    /* A descriptor for each open file, one more for each unsent one, and the connections. */
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
 #ifndef LEAK_CHECK
     /* The leak checker attaches to its own process, which this forbids. */
     prctl(PR_SET_DUMPABLE, 0);

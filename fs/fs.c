@@ -124,6 +124,8 @@ int fs_new(struct fs **out, const struct fs_config *config, struct oss_error *er
     if (!fs)
         goto out;
     pthread_mutex_init(&fs->mu, NULL);
+    list_init(&fs->files);
+    list_init(&fs->dirs);
     fs->oss = config->oss;
     fs->options = config->options;
     fs->ttl_ms = config->options->stat_cache_expire;
@@ -167,6 +169,8 @@ void fs_set_session(struct fs *fs, struct fuse_session *session)
 
 void fs_drain(struct fs *fs)
 {
+    files_end(fs);
+    dirs_end(fs);
     cache_drain(fs->cache);
 }
 

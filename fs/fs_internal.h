@@ -23,12 +23,14 @@ struct fs {
     struct attr_defaults defaults;
     int64_t ttl_ms;
 
-    pthread_mutex_t mu;    /* guards root_attr */
-    struct attr root_attr; /* has no object of its own (or its marker is not ours to make): kept in memory */
+    pthread_mutex_t mu;      /* guards what follows */
+    struct list files, dirs; /* open handles: the kernel sends no release for those that an unmount cuts off */
+    struct attr root_attr;   /* has no object of its own (or its marker is not ours to make): kept in memory */
 };
 
 /* An open file. */
 struct file {
+    struct list link;    /* in fs->files */
     struct inode *inode; /* referenced */
     struct cfile *cf;    /* one open of it */
     bool writable;
@@ -105,6 +107,10 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
 void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+/* Ends the handles that nobody will release any more: after the loop. */
+void files_end(struct fs *fs);
+void dirs_end(struct fs *fs);
 
 /* op_dir.c */
 struct dir;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 struct dir {
+    struct list link;      /* in fs->dirs while a descriptor is on it */
     _Atomic unsigned refs; /* the descriptor, and calls that may outlive it (an interrupted reader's) */
     struct inodes *inodes;
     struct inode *inode; /* referenced */
@@ -40,6 +41,8 @@ static void load(struct fs *fs, struct dir *dir, const char *key)
     pthread_mutex_unlock(&dir->mu);
 }
 
+static void dir_end(struct fs *fs, struct dir *dir);
+
 static void opendir_listed(void *arg, int r)
 {
     struct call *call = arg;
@@ -59,9 +62,27 @@ static void opendir_listed(void *arg, int r)
         call_reply_err(call, r);
         return;
     }
-    dir->refs++; /* the descriptor's, ended by releasedir */
+    dir->refs++; /* the descriptor's */
+    pthread_mutex_lock(&fs->mu);
+    list_add_tail(&fs->dirs, &dir->link);
+    pthread_mutex_unlock(&fs->mu);
     if (!call_reply_open(call, &fi))
-        dir_put(dir);
+        dir_end(fs, dir);
+}
+
+/* The descriptor is gone. */
+static void dir_end(struct fs *fs, struct dir *dir)
+{
+    pthread_mutex_lock(&fs->mu);
+    list_del(&dir->link);
+    pthread_mutex_unlock(&fs->mu);
+    dir_put(dir);
+}
+
+void dirs_end(struct fs *fs)
+{
+    while (!list_empty(&fs->dirs))
+        dir_end(fs, list_entry(fs->dirs.next, struct dir, link));
 }
 
 void dir_put(struct dir *dir)
@@ -90,6 +111,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return;
     }
     pthread_mutex_init(&dir->mu, NULL);
+    list_init(&dir->link);
     dir->refs = 1;
     dir->inodes = fs->inodes;
     dir->inode = inode_get(fs->inodes, ino);
@@ -104,7 +126,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
-    dir_put(dir_of(fi));
+    dir_end(fs_of(req), dir_of(fi));
     fuse_reply_err(req, 0);
 }
 

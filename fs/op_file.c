@@ -45,6 +45,9 @@ static struct file *file_new(struct fs *fs, struct inode *inode, struct cfile *c
     file->cf = cf;
     file->writable = writable;
     inode_opened(fs->inodes, inode, cf);
+    pthread_mutex_lock(&fs->mu);
+    list_add_tail(&fs->files, &file->link);
+    pthread_mutex_unlock(&fs->mu);
     return file;
 }
 
@@ -53,9 +56,18 @@ static void file_free(struct fs *fs, struct file *file)
     struct cfile *cf = file->cf;
     bool writable = file->writable;
 
+    pthread_mutex_lock(&fs->mu);
+    list_del(&file->link);
+    pthread_mutex_unlock(&fs->mu);
     inode_closed(fs->inodes, file->inode);
     free(file);
     cfile_close(cf, writable);
+}
+
+void files_end(struct fs *fs)
+{
+    while (!list_empty(&fs->files))
+        file_free(fs, list_entry(fs->files.next, struct file, link));
 }
 
 /* What the kernel should do with this handle. */
