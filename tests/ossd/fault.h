@@ -1,9 +1,9 @@
 /*
  * fault.h: what goes wrong on purpose, for the next requests that match.
  *
- * A fault names an operation ("*": all) and a part of the key, skips some matching requests and then hits the next
- * `count`. Faults are looked at in the order in which they were added: delay and bandwidth of all that match add up,
- * of the others the first one counts. Thread-safe.
+ * A fault names an operation ("*": all) and a part of the key (of a listing: of its prefix), skips some matching
+ * requests and then hits the next `count`. Faults are looked at in the order in which they were added: delay and
+ * bandwidth of all that match add up, of the others the first one counts. Thread-safe.
  */
 #ifndef OSSD_FAULT_H
 #define OSSD_FAULT_H

@@ -323,7 +323,7 @@ static int complete(struct request *rq, struct object *object)
     }
     if (rq->plan.fault.action == FAULT_LOST)
         shutdown(rq->socket, SHUT_RDWR);
-    sleep_ms(delay);
+    server_sleep(rq->server, delay);
     object->mtime = server_now(rq->server);
     return store_put(store, rq->bucket, object, &opts);
 }

@@ -47,9 +47,11 @@ struct server {
     _Atomic uint64_t bandwidth;   /* bytes per second of every connection, 0: no limit */
     _Atomic int64_t clock_offset; /* seconds: the server's clock minus this machine's */
     atomic_bool outage;
+    atomic_bool stopping;
     struct connections *connections; /* server.c */
 };
 time_t server_now(struct server *server);
+void server_sleep(struct server *server, int64_t ms); /* ends early when the server does */
 
 enum body_kind { BODY_NONE, BODY_XML, BODY_STORE };
 

@@ -14,6 +14,7 @@
 
 /* A body that cannot be left to the kernel: out of several files, slowed down or damaged. */
 struct source {
+    struct server *server;
     struct object *object; /* or NULL: the text */
     struct reader *reader;
     struct sbuf text;
@@ -31,15 +32,15 @@ static uint64_t bandwidth_of(const struct request *rq)
     return own && (!global || own < global) ? own : global;
 }
 
-static void throttle(uint64_t bandwidth, uint64_t bytes, int64_t started_ms)
+static void throttle(struct server *server, uint64_t bandwidth, uint64_t bytes, int64_t started_ms)
 {
     if (bandwidth)
-        sleep_ms((int64_t)((double)bytes * 1000 / (double)bandwidth) - (clock_ms() - started_ms));
+        server_sleep(server, (int64_t)((double)bytes * 1000 / (double)bandwidth) - (clock_ms() - started_ms));
 }
 
 void send_throttle(struct request *rq, uint64_t bytes)
 {
-    throttle(bandwidth_of(rq), bytes, rq->started_ms);
+    throttle(rq->server, bandwidth_of(rq), bytes, rq->started_ms);
 }
 
 void send_record(struct request *rq, uint64_t bytes_out)
@@ -80,7 +81,7 @@ static ssize_t source_read(void *cls, uint64_t position, char *to, size_t n)
     struct source *s = cls;
     ssize_t got;
 
-    if (position >= s->cut)
+    if (position >= s->cut || s->server->stopping)
         return MHD_CONTENT_READER_END_WITH_ERROR;
     if (n > s->cut - position)
         n = (size_t)(s->cut - position);
@@ -101,7 +102,7 @@ static ssize_t source_read(void *cls, uint64_t position, char *to, size_t n)
     }
     if (s->flip && position == 0)
         to[0] ^= 1;
-    throttle(s->bandwidth, position + (uint64_t)got, s->started_ms);
+    throttle(s->server, s->bandwidth, position + (uint64_t)got, s->started_ms);
     return got;
 }
 
@@ -127,6 +128,7 @@ static struct MHD_Response *respond_slowly(struct request *rq)
     struct source *s = xcalloc(1, sizeof *s);
     const struct fault *f = &rq->plan.fault;
 
+    s->server = rq->server;
     s->bandwidth = bandwidth_of(rq);
     s->started_ms = clock_ms();
     s->length = rq->reply.body.n;
@@ -187,6 +189,7 @@ static struct MHD_Response *respond_endless(struct request *rq, const char *patt
     s->pattern = pattern;
     s->cut = rq->plan.fault.bytes ? rq->plan.fault.bytes : HUGE_DEFAULT;
     s->started_ms = clock_ms();
+    s->server = rq->server;
     s->bandwidth = bandwidth_of(rq);
     return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, source_read_endless, s, source_free);
 }
@@ -244,6 +247,7 @@ static struct MHD_Response *make_response(struct request *rq)
         return respond_garbage(rq);
     if (head && rq->reply.object) { /* the length is told, nothing is read */
         struct source *s = xcalloc(1, sizeof *s);
+        s->server = rq->server;
         return MHD_create_response_from_callback(rq->reply.length, BLOCK, source_read, s, source_free);
     }
     if (head) {

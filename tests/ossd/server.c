@@ -22,6 +22,7 @@
 #define STACK_SIZE (512 * 1024)
 #define XML_MAX    (4u << 20)
 #define DRAIN_MAX  (64u << 20) /* a refused body up to this is read before the answer, to keep the connection */
+#define SLICE_MS   50
 
 struct connection {
     struct connection *next, **at;
@@ -38,6 +39,12 @@ static EVP_MD *md5_method;
 time_t server_now(struct server *server)
 {
     return time(NULL) + (time_t)server->clock_offset;
+}
+
+void server_sleep(struct server *server, int64_t ms)
+{
+    for (; ms > 0 && !server->stopping; ms -= SLICE_MS)
+        sleep_ms(ms < SLICE_MS ? ms : SLICE_MS);
 }
 
 const char *request_header(const struct request *rq, const char *name)
@@ -252,6 +259,14 @@ static bool answer_at_once(struct request *rq)
     return rq->reply.status && (expect || rq->content_length > DRAIN_MAX);
 }
 
+/* What a fault's key is compared with when the request has none. */
+static struct bytes list_prefix(const struct request *rq)
+{
+    const char *prefix = request_query(rq, "prefix");
+
+    return prefix ? (struct bytes){prefix, strlen(prefix)} : (struct bytes){"", 0};
+}
+
 static enum MHD_Result request_begin(struct request *rq)
 {
     MHD_get_connection_values(rq->connection, MHD_HEADER_KIND, take_header, &rq->headers);
@@ -260,7 +275,7 @@ static enum MHD_Result request_begin(struct request *rq)
     bool good = read_target(rq);
     if (good)
         rq->op = ops_classify(rq);
-    faults_match(rq->server->faults, ops[rq->op].name, rq->key, &rq->plan);
+    faults_match(rq->server->faults, ops[rq->op].name, rq->key.n ? rq->key : list_prefix(rq), &rq->plan);
     if (rq->server->outage)
         return MHD_NO;
     if (good && rq->plan.fault.action == FAULT_STATUS)
@@ -344,7 +359,7 @@ static enum MHD_Result request_end(struct request *rq)
         return send_nothing(rq);
     if (!rq->reply.status && check_integrity(rq))
         ops[rq->op].end(rq);
-    sleep_ms(rq->server->latency_ms + rq->plan.delay_ms);
+    server_sleep(rq->server, rq->server->latency_ms + rq->plan.delay_ms);
     return action == FAULT_LOST ? send_nothing(rq) : send_reply(rq);
 }
 
@@ -561,6 +576,7 @@ fail:
 void server_stop(struct server *server)
 {
     server->outage = true;
+    server->stopping = true;
     faults_clear(server->faults);
     if (server->connections)
         server_drop_connections(server);
