@@ -228,19 +228,21 @@ static int hex_value(char c)
 
 bool unescape_url(struct sbuf *out, struct bytes s)
 {
+    bool good = true;
+
     sbuf_reserve(out, s.n);
-    for (size_t i = 0; i < s.n; i++) {
+    for (size_t i = 0; i < s.n && good; i++) {
         char c = s.p[i];
         if (c == '%') {
-            if (i + 2 >= s.n || hex_value(s.p[i + 1]) < 0 || hex_value(s.p[i + 2]) < 0)
-                return false;
-            c = (char)(hex_value(s.p[i + 1]) << 4 | hex_value(s.p[i + 2]));
+            good = i + 2 < s.n && hex_value(s.p[i + 1]) >= 0 && hex_value(s.p[i + 2]) >= 0;
+            if (good)
+                c = (char)(hex_value(s.p[i + 1]) << 4 | hex_value(s.p[i + 2]));
             i += 2;
         }
         out->p[out->n++] = c;
     }
     out->p[out->n] = '\0';
-    return true;
+    return good;
 }
 
 void escape_xml(struct sbuf *out, struct bytes s)

@@ -170,6 +170,7 @@ static void escapes(void **state)
     for (const char *const *p = (const char *const[]){"%", "%1", "%zz", "a%4", NULL}; *p; p++) {
         back.n = 0;
         assert_false(unescape_url(&back, (struct bytes){*p, strlen(*p)}));
+        assert_int_equal(strlen(back.p), back.n); /* what was read so far is a string */
     }
     sbuf_free(&out);
     escape_xml(&out, (struct bytes){"<&>\"\x01", 5});
