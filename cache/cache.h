@@ -104,10 +104,10 @@ void cache_readlink(struct cache *cache, const char *key, struct oinfo *info, ca
 
 /*
  * A file (or symlink) takes the name `to`, over what may be there (a file). The other file's open handles go on
- * working. `info` is what is known of `from`.
+ * working. `info` is what is known of `from`, `replaced` of `to` (NULL: nothing is there).
  */
-void cache_rename(struct cache *cache, const char *from, const char *to, struct oinfo *info, cache_done *done,
-                  void *arg);
+void cache_rename(struct cache *cache, const char *from, const char *to, struct oinfo *info, struct oinfo *replaced,
+                  cache_done *done, void *arg);
 
 /*
  * A directory with all below it, keys with trailing '/'. The target must not exist or be an empty directory (the

@@ -483,20 +483,20 @@ struct cfile *cfile_open(struct cache *cache, const char *key, struct oinfo *inf
     return cf;
 }
 
-/*
- * Attributes alone wait for company; whatever else goes with them sends them along. They are answered before the
- * bucket has them, so the journal has them first (a disk that takes no journal loses no more than that). mu held.
- */
-static void want_timer(struct cfile *cf, bool *submit)
+bool cfile_timer_want(struct cfile *cf)
 {
-    if (!cf->orphan && cf->object && cf->data_gen <= cf->data_sent_gen && cf->upload_gen == 0)
+    bool alone = cf->state == CFILE_DIRTY && cf->data_gen <= cf->data_sent_gen && !cf->orphan && !cf->upload_queued;
+
+    /* Answered before the bucket has them, so the journal has them first. */
+    if (alone && cf->object)
         journal_commit(cf);
-    *submit = !cf->timer_set && cf->data_gen <= cf->data_sent_gen && !cf->orphan && !cf->upload_queued;
-    if (*submit)
+    alone = alone && !cf->timer_set;
+    if (alone)
         cf->timer_set = true;
+    return alone;
 }
 
-static void submit_timer(struct cfile *cf)
+void cfile_timer_start(struct cfile *cf)
 {
     cfile_hold(cf);
     pool_submit_after(cf->cache->pool, POOL_META, &cf->timer, ATTR_DELAY_MS);
@@ -843,8 +843,10 @@ static void read_step(struct read_op *op)
         fetch_range(cf, missing.start, missing.end, read_fetched, op);
         return;
     }
-    if (n)
+    if (n) {
+        fetch_ahead(cf, op->offset, op->offset + n);
         r = cfile_pread(cf, op->to, n, op->offset);
+    }
     op->done(op->arg, r ? r : (int)n);
     cfile_release(cf);
     free(op);
@@ -895,10 +897,10 @@ void cfile_set_attr(struct cfile *cf, const struct attr *attr, unsigned set)
         return;
     }
     cfile_changed(cf, false);
-    want_timer(cf, &timer);
+    timer = cfile_timer_want(cf);
     pthread_mutex_unlock(&cf->mu);
     if (timer)
-        submit_timer(cf);
+        cfile_timer_start(cf);
 }
 
 int cfile_set_headers(struct cfile *cf, const struct kvlist *headers)
@@ -914,11 +916,11 @@ int cfile_set_headers(struct cfile *cf, const struct kvlist *headers)
     cf->headers = copy;
     if (!cf->orphan) {
         cfile_changed(cf, false);
-        want_timer(cf, &timer);
+        timer = cfile_timer_want(cf);
     }
     pthread_mutex_unlock(&cf->mu);
     if (timer)
-        submit_timer(cf);
+        cfile_timer_start(cf);
     return 0;
 }
 

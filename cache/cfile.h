@@ -104,8 +104,13 @@ struct cfile {
     uint32_t journal_sequence;
     uint64_t journal_size;
     bool journal_committed; /* the last word on the content there is COMMIT */
-    bool recovered;         /* from an earlier daemon's journal, and not sent since: the object may have changed */
+    /* The object may be another than `object`: from an earlier daemon's journal, or a reply was lost for good. */
+    bool recovered, unclear;
     struct journal_state *resume; /* its multipart upload, or NULL */
+    struct sent_guess {           /* while `unclear`: what the bucket holds if it did what it did not answer */
+        uint64_t size, crc64, data_gen, gen;
+        uint32_t epoch;
+    } guess;
 
     struct attr attr;
     struct kvlist headers; /* as they shall be, xattrs included */
@@ -124,10 +129,10 @@ struct cfile {
     int next_base;
     struct oinfo *object; /* the object under `key` now; NULL: none */
 
-    struct list changes; /* of struct change; the head is running */
-    struct list waiters; /* of struct waiter */
-    struct list fetches; /* of struct fetch, fetch.c */
-    uint64_t read_next;  /* where a sequential reader comes next */
+    struct list changes;           /* of struct change; the head is running */
+    struct list waiters;           /* of struct waiter */
+    struct list fetches;           /* of struct fetch, fetch.c */
+    uint64_t read_from, read_next; /* what was fetched ahead of a sequential reader */
     uint64_t read_window;
 };
 
@@ -175,6 +180,13 @@ void cfile_check(const struct cfile *cf);
 /* Names, and opens, the data file when it is not yet. mu held. 0 or a negative errno. */
 int cfile_need_path(struct cfile *cf);
 int cfile_need_fd(struct cfile *cf);
+
+/*
+ * Attributes alone wait for company: what else goes with them takes them along, else they are sent within a second.
+ * mu held; true when cfile_timer_start() must follow without it.
+ */
+bool cfile_timer_want(struct cfile *cf);
+void cfile_timer_start(struct cfile *cf);
 
 /* Marks a change of attributes or content; mu held. */
 void cfile_changed(struct cfile *cf, bool data);
@@ -224,10 +236,11 @@ void cfile_upload_start(struct cfile *cf);
 
 /*
  * Copies the object of `cf` to the key `to` (rename): through the same executor, single copy or parts. With the
- * file's pending attributes folded in. done gets the new object's info (borrowed) or an error.
+ * file's pending attributes folded in. `replaced` (or NULL) is the object that is there: an ACL of its own stays,
+ * unless the file has one. done gets the new object's info (borrowed) or an error.
  */
 typedef void copy_done(void *arg, int r, struct oinfo *info);
-void upload_copy(struct cfile *cf, const char *to, copy_done *done, void *arg);
+void upload_copy(struct cfile *cf, const char *to, struct oinfo *replaced, copy_done *done, void *arg);
 
 /* The ACL that a copy or an overwrite of `key` must send again, "" for none. On a worker. Logs a refusal. */
 int object_acl(struct cache *cache, const char *key, char acl[24], struct oss_error *err);
@@ -239,6 +252,9 @@ int object_acl(struct cache *cache, const char *key, char acl[24], struct oss_er
  * looked at again.
  */
 void fetch_range(struct cfile *cf, uint64_t start, uint64_t end, cache_done *done, void *arg);
+
+/* [start, end) is being read and is there: keeps a sequential reader supplied. */
+void fetch_ahead(struct cfile *cf, uint64_t start, uint64_t end);
 
 /* Brings all of [start, end) into the data file. */
 void fetch_all(struct cfile *cf, uint64_t start, uint64_t end, cache_done *done, void *arg);

@@ -4,7 +4,7 @@
  * Each is a `struct change` of the file's cfile, so that it waits for an upload of the same object that is under way,
  * and whatever comes later waits for it: an unlink cannot be overtaken by the PUT that it should undo.
  */
-#include "cfile.h"
+#include "journal.h"
 
 #include "../oss/base_log.h"
 
@@ -497,8 +497,9 @@ struct rename {
     struct job job;
     struct cache *cache;
     char *from_key, *to_key;
-    struct oinfo *made; /* the copy */
-    uint64_t gen;       /* of the attributes that it carries */
+    struct oinfo *replaced; /* what is at the new name in the bucket, or NULL */
+    struct oinfo *made;     /* the copy */
+    uint64_t gen;           /* of the attributes that it carries */
     cache_done *done;
     void *arg;
 };
@@ -517,6 +518,7 @@ static void rename_end(struct rename *n, int r)
     if (n->to)
         cfile_release(n->to);
     oinfo_put(n->made);
+    oinfo_put(n->replaced);
     free(n->from_key);
     free(n->to_key);
     free(n);
@@ -534,6 +536,15 @@ static void rename_names(struct rename *n)
     if (n->made) {
         pthread_mutex_lock(&cf->mu);
         cfile_moved(cf, n->made, n->gen);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    if (!n->made && n->replaced) {
+        /* Never sent, but no longer without an object: the one that its upload will replace. */
+        pthread_mutex_lock(&cf->mu);
+        cf->absent = false;
+        oinfo_put(cf->object);
+        cf->object = oinfo_get(n->replaced);
+        journal_key(cf);
         pthread_mutex_unlock(&cf->mu);
     }
     info = cfile_info(cf);
@@ -601,7 +612,7 @@ static void rename_saved(void *arg, int r)
         rename_end(n, 0);
         return;
     }
-    upload_copy(n->from, n->to_key, rename_copied, n);
+    upload_copy(n->from, n->to_key, n->replaced, rename_copied, n);
 }
 
 static void rename_both(struct change *change)
@@ -619,8 +630,8 @@ static void rename_first(struct change *change)
     cfile_change(other, &n->second);
 }
 
-void cache_rename(struct cache *cache, const char *from, const char *to, struct oinfo *info, cache_done *done,
-                  void *arg)
+void cache_rename(struct cache *cache, const char *from, const char *to, struct oinfo *info, struct oinfo *replaced,
+                  cache_done *done, void *arg)
 {
     struct rename *n = calloc(1, sizeof(*n));
     bool from_first = strcmp(from, to) < 0;
@@ -634,6 +645,7 @@ void cache_rename(struct cache *cache, const char *from, const char *to, struct 
     n->arg = arg;
     n->from_key = strdup(from);
     n->to_key = strdup(to);
+    n->replaced = oinfo_get(replaced);
     n->from = cfile_obtain(cache, from, info);
     n->to = cfile_obtain(cache, to, NULL);
     n->job.run = rename_delete;

@@ -20,7 +20,9 @@
 #define WHOLE_MAX  (1u << 20)   /* files up to this are fetched whole */
 #define SMALL_MAX  (256u << 10) /* a request up to this is latency, not bulk */
 #define PIECE_MAX  (4u << 20)
-#define WINDOW_MIN (512u << 10)
+#define WINDOW_MIN (1u << 20)
+#define SLACK      (4u << 20)   /* by which the kernel's requests may come out of order */
+#define GAP_MAX    (128u << 10) /* local bytes that a request may bring again */
 
 struct fetch_waiter {
     struct list link;
@@ -226,7 +228,7 @@ static void fetch_run(struct job *job)
     cache_busy(cache, -1);
 }
 
-/* mu held: a new fetch of [start, end), one extent of one base. NULL when out of memory. */
+/* mu held: a new fetch from the start of `ex` to `end`, of one base. NULL when out of memory. */
 static struct fetch *fetch_new(struct cfile *cf, const struct extent *ex, uint64_t end)
 {
     struct fetch *f = calloc(1, sizeof(*f));
@@ -246,23 +248,29 @@ static struct fetch *fetch_new(struct cfile *cf, const struct extent *ex, uint64
     return f;
 }
 
-/* mu held: how far beyond the wanted range it pays to fetch. */
+/*
+ * mu held: a read of [start, end) was asked for; how far it pays to fetch. A read within, or just behind, what was
+ * fetched ahead is a sequential reader's (the kernel sends several at a time, in any order): when it has come through
+ * half of the window, the next one, twice as long, begins.
+ */
 static uint64_t window_end(struct cfile *cf, uint64_t start, uint64_t end)
 {
-    uint64_t size = cf->attr.size;
+    uint64_t size = cf->attr.size, most = (uint64_t)PIECE_MAX * cf->cache->config.parallel_count * 2;
 
     if (size <= WHOLE_MAX)
         return size;
-    if (start == cf->read_next && start != 0) {
-        cf->read_window = cf->read_window ? cf->read_window * 2 : WINDOW_MIN;
-        if (cf->read_window > (uint64_t)PIECE_MAX * cf->cache->config.parallel_count * 2)
-            cf->read_window = (uint64_t)PIECE_MAX * cf->cache->config.parallel_count * 2;
-    } else {
+    if (cf->read_next == 0 || start < cf->read_from || start > cf->read_next) {
         cf->read_window = 0;
+        cf->read_from = start;
+        cf->read_next = end;
+    } else if (start > cf->read_from && end + cf->read_window / 2 >= cf->read_next) {
+        cf->read_window = cf->read_window ? cf->read_window * 2 : WINDOW_MIN;
+        if (cf->read_window > most)
+            cf->read_window = most;
+        cf->read_from = start > SLACK ? start - SLACK : 0;
+        cf->read_next = (end > cf->read_next ? end : cf->read_next) + cf->read_window;
     }
-    if (end + cf->read_window < size)
-        return end + cf->read_window;
-    return size;
+    return cf->read_next < size ? cf->read_next : size;
 }
 
 static void submit(struct cfile *cf, struct fetch **fetches, size_t n)
@@ -276,6 +284,21 @@ static void submit(struct cfile *cf, struct fetch **fetches, size_t n)
     }
 }
 
+/*
+ * Where a piece that begins with `ex` ends: what is remote behind a short gap of local bytes comes with the same
+ * request, which costs less than another one. mu held.
+ */
+static uint64_t piece_end(const struct cfile *cf, const struct extent *ex, uint64_t limit)
+{
+    struct extent next;
+    uint64_t end = ex->end < limit ? ex->end : limit;
+
+    while (end < limit && extent_map_next_remote(cf->map, end, limit, &next) && next.base == ex->base &&
+           next.start - end <= GAP_MAX && next.base_offset - ex->base_offset == next.start - ex->start)
+        end = next.end;
+    return end;
+}
+
 /* mu held: fetches for what is remote in [at, until) and not on its way, at most `max` pieces. */
 static size_t begin_pieces(struct cfile *cf, uint64_t at, uint64_t until, struct fetch **out, size_t max)
 {
@@ -283,15 +306,14 @@ static size_t begin_pieces(struct cfile *cf, uint64_t at, uint64_t until, struct
     size_t n = 0;
 
     while (n < max && extent_map_next_remote(cf->map, at, until, &ex)) {
-        uint64_t limit = ex.end;
+        uint64_t limit = until < ex.start + PIECE_MAX ? until : ex.start + PIECE_MAX;
         struct fetch *f = covering(cf, ex.start, &limit);
 
         if (f) {
             at = f->end;
             continue;
         }
-        if (limit > ex.start + PIECE_MAX)
-            limit = ex.start + PIECE_MAX;
+        limit = piece_end(cf, &ex, limit);
         f = fetch_new(cf, &ex, limit);
         if (!f)
             break;
@@ -318,8 +340,7 @@ void fetch_range(struct cfile *cf, uint64_t start, uint64_t end, cache_done *don
     }
     pthread_mutex_lock(&cf->mu);
     until = window_end(cf, start, end);
-    n = begin_pieces(cf, start, until, fresh, PIECES_AT_ONCE);
-    cf->read_next = until;
+    n = begin_pieces(cf, start, until > end ? until : end, fresh, PIECES_AT_ONCE);
     first = covering(cf, start, &ignored);
     if (first) {
         *w = (struct fetch_waiter){
@@ -333,6 +354,23 @@ void fetch_range(struct cfile *cf, uint64_t start, uint64_t end, cache_done *don
         return;
     free(w);
     done(arg, remote ? -ENOMEM : 0);
+}
+
+void fetch_ahead(struct cfile *cf, uint64_t start, uint64_t end)
+{
+    struct fetch *fresh[PIECES_AT_ONCE];
+    struct extent missing;
+    size_t n = 0;
+    uint64_t until;
+
+    pthread_mutex_lock(&cf->mu);
+    if (extent_map_next_remote(cf->map, end, cf->attr.size, &missing)) {
+        until = window_end(cf, start, end);
+        if (until > missing.start)
+            n = begin_pieces(cf, missing.start, until, fresh, PIECES_AT_ONCE);
+    }
+    pthread_mutex_unlock(&cf->mu);
+    submit(cf, fresh, n);
 }
 
 /* ------------------------------------------------------------------------------------ the whole of a range */

@@ -255,7 +255,7 @@ static int copy_big(struct child *child, const char *to)
     oss_object_free(&object);
     oinfo_put(info);
     if (!r)
-        upload_copy(child->big, to, big_copied, child);
+        upload_copy(child->big, to, NULL, big_copied, child);
     return r;
 }
 

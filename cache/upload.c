@@ -35,6 +35,7 @@ struct step_job {
 };
 
 struct upload {
+    struct job clarify;
     struct change change; /* of an upload; unused by a copy, which runs inside a rename */
     struct cfile *cf;
     struct plan plan;
@@ -52,16 +53,18 @@ struct upload {
     struct kvlist headers; /* as sent, with the attributes; no ACL */
     uint64_t size, data_gen;
     uint32_t epoch;
-    char acl[24];   /* to be sent, "" for none */
-    bool copy_only; /* a rename: from the object, to `target` */
-    bool replace;   /* with new metadata */
-    bool resumed;   /* goes on with an upload of an earlier daemon */
-    bool already;   /* the bucket had it all along: `result` is what is there */
-    bool rebased;   /* has started over once already */
+    char acl[24];    /* to be sent, "" for none */
+    bool copy_only;  /* a rename: from the object, to `target` */
+    bool replace;    /* with new metadata */
+    bool resumed;    /* goes on with an upload of an earlier daemon */
+    bool completing; /* CompleteMultipartUpload was sent */
+    bool already;    /* the bucket had it all along: `result` is what is there */
+    bool rebased;    /* has started over once already */
     char upload_id[OSS_UPLOADID_SIZE];
     struct oss_part *parts; /* by index of the step */
     struct oss_object result;
-    struct oinfo *source; /* the object as it was when the plan was made, or NULL */
+    struct oinfo *source;   /* the object as it was when the plan was made, or NULL */
+    struct oinfo *replaced; /* what a copy overwrites, or NULL */
     copy_done *copied;
     void *arg;
 };
@@ -94,6 +97,7 @@ static void upload_free(struct upload *u)
     kv_free(&u->headers);
     oss_object_free(&u->result);
     oinfo_put(u->source);
+    oinfo_put(u->replaced);
     pthread_mutex_destroy(&u->mu);
     free(u->target);
     free(u->parts);
@@ -257,10 +261,15 @@ int object_acl(struct cache *cache, const char *key, char acl[24], struct oss_er
 static int find_acl(struct upload *u, struct oss_error *err)
 {
     struct cache *cache = u->cf->cache;
+    int r = 0;
 
-    if (!cache->config.keep_acl || !u->source || u->source->acl_default)
+    if (!cache->config.keep_acl)
         return 0;
-    return object_acl(cache, u->copy_only ? u->cf->key : u->target, u->acl, err);
+    if (u->source && !u->source->acl_default)
+        r = object_acl(cache, u->copy_only ? u->cf->key : u->target, u->acl, err);
+    if (!r && !*u->acl && u->replaced && !u->replaced->acl_default)
+        r = object_acl(cache, u->target, u->acl, err);
+    return r;
 }
 
 static int with_acl(struct upload *u, struct kvlist *headers)
@@ -446,6 +455,7 @@ static int run_complete(struct upload *u, struct oss_error *err)
     }
     if (!r && *u->acl)
         r = kv_set(&acl, "x-oss-object-acl", u->acl);
+    u->completing = !r;
     if (!r)
         r = oss->ops->complete(oss, u->target, u->upload_id, parts, n, u->size, has_crc, crc, &opts, &u->result, err);
     if (!r)
@@ -713,13 +723,38 @@ static void schedule_retry(struct cfile *cf)
     pool_submit_after(cf->cache->pool, POOL_META, &cf->retry, pause < RETRY_MAX_MS ? pause : RETRY_MAX_MS);
 }
 
+/*
+ * The request that makes the object may have been carried out although it failed for us: the next upload looks first.
+ * What a COMPLETE would have made is known to the last bit; of a PUT that is sent again whole it does not matter.
+ */
+static void note_unclear(struct upload *u)
+{
+    struct cfile *cf = u->cf;
+    bool has_crc = true;
+    uint64_t crc = 0;
+
+    for (size_t i = 0; i < u->plan.n; i++) {
+        if (phase(u->plan.steps[i].kind) != 2)
+            continue;
+        has_crc = has_crc && u->parts[i].has_crc;
+        crc = crc64_combine(crc, u->parts[i].crc64, u->plan.steps[i].length);
+    }
+    if (!u->completing || !has_crc)
+        return;
+    pthread_mutex_lock(&cf->mu);
+    cf->unclear = true;
+    cf->guess = (struct sent_guess){
+        .size = u->size, .crc64 = crc, .data_gen = u->data_gen, .gen = cf->upload_gen, .epoch = u->epoch};
+    pthread_mutex_unlock(&cf->mu);
+}
+
 /* State, waiters, and what follows. */
 static void settle(struct upload *u, struct oinfo *info, int r)
 {
     struct cfile *cf = u->cf;
     struct list served;
     uint64_t gen;
-    bool again;
+    bool again, timer;
 
     list_init(&served);
     pthread_mutex_lock(&cf->mu);
@@ -748,8 +783,11 @@ static void settle(struct upload *u, struct oinfo *info, int r)
     /* Who came later is served by an upload of its own; a file whose last handle is closed already, too. */
     again = !cf->orphan && (!list_empty(&cf->waiters) || (cf->state == CFILE_DIRTY && cf->opens == 0)) &&
             cfile_upload_want(cf);
+    timer = !again && cfile_timer_want(cf); /* attributes that were changed meanwhile, of an open file */
     cfile_check(cf);
     pthread_mutex_unlock(&cf->mu);
+    if (timer)
+        cfile_timer_start(cf);
     if (r && r != -EAGAIN)
         schedule_retry(cf);
     evict_account(cf);
@@ -847,6 +885,8 @@ static void finish(struct upload *u)
     } else {
         bool conflict = u->r == -ESTALE && cf->recovered;
 
+        if (u->r)
+            note_unclear(u);
         settle(u, info, u->r);
         if (conflict)
             recover_keep_aside(cf);
@@ -858,17 +898,58 @@ static void finish(struct upload *u)
 
 /* ---------------------------------------------------------------------------------------------- the face */
 
+/* Did the bucket do what it did not answer? Then what it holds is the base of what is still to be sent. */
+static void clarify_run(struct job *job)
+{
+    struct upload *u = list_entry(job, struct upload, clarify);
+    struct cfile *cf = u->cf;
+    struct cache *cache = cf->cache;
+    struct oss_object now = {0};
+    struct oss_error err;
+    struct oinfo *info = NULL;
+    char key[OSS_KEY_MAX + 2];
+    int r, id;
+
+    pthread_mutex_lock(&cf->mu);
+    snprintf(key, sizeof(key), "%s", cf->key);
+    pthread_mutex_unlock(&cf->mu);
+    r = cache->oss->ops->head(cache->oss, key, &now, &err);
+    pthread_mutex_lock(&cf->mu);
+    if (!r && now.has_crc && now.crc64 == cf->guess.crc64 && now.size == cf->guess.size &&
+        (info = oinfo_from_object(&now, &cache->config.defaults, false)) &&
+        (id = cfile_add_base(cf, key, info)) >= 0 && !extent_map_commit(cf->map, cf->guess.epoch, id, now.size)) {
+        cfile_prune_bases(cf);
+        oinfo_put(cf->object);
+        cf->object = oinfo_get(info);
+        cf->data_sent_gen = cf->guess.data_gen;
+        log_info("%s: the bucket had carried out what it did not answer", key);
+    }
+    if (!r || r == -ENOENT)
+        cf->unclear = false;
+    pthread_mutex_unlock(&cf->mu);
+    oinfo_put(info);
+    oss_object_free(&now);
+    u->r = prepare(u);
+    advance(u);
+}
+
 static void upload_begin(struct change *change)
 {
     struct upload *u = list_entry(change, struct upload, change);
     struct cfile *cf = u->cf;
-    bool unneeded;
+    bool unneeded, unclear;
 
     pthread_mutex_lock(&cf->mu);
     unneeded = cf->orphan || cf->gen == cf->sent_gen;
+    unclear = cf->unclear;
     if (unneeded)
         cf->upload_queued = false;
     pthread_mutex_unlock(&cf->mu);
+    if (unclear && !unneeded) {
+        u->clarify.run = clarify_run;
+        pool_submit(cf->cache->pool, POOL_META, &u->clarify);
+        return;
+    }
     if (unneeded) {
         cfile_change_done(&u->change);
         upload_free(u);
@@ -898,7 +979,7 @@ void cfile_upload_start(struct cfile *cf)
     cfile_change(cf, &u->change);
 }
 
-void upload_copy(struct cfile *cf, const char *to, copy_done *done, void *arg)
+void upload_copy(struct cfile *cf, const char *to, struct oinfo *replaced, copy_done *done, void *arg)
 {
     struct upload *u = upload_new(cf);
     int r = u ? 0 : -ENOMEM;
@@ -906,6 +987,7 @@ void upload_copy(struct cfile *cf, const char *to, copy_done *done, void *arg)
     if (!r) {
         u->copy_only = true;
         u->copied = done;
+        u->replaced = oinfo_get(replaced);
         u->arg = arg;
         pthread_mutex_lock(&cf->mu);
         u->source = oinfo_get(cf->object);

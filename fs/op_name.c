@@ -74,7 +74,7 @@ static void rename_target_known(void *arg, int r, struct oinfo *target, int64_t 
     else if (is_dir)
         cache_rename_dir(fs->cache, from, to, rename_done, call);
     else
-        cache_rename(fs->cache, from, to, source, rename_done, call);
+        cache_rename(fs->cache, from, to, source, target, rename_done, call);
     oinfo_put(source);
 }
 
