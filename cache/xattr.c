@@ -193,6 +193,15 @@ static bool json_string(const char **p, struct buf *out)
     return !out->err;
 }
 
+/* A name that may stand in the form: user.SOMETHING, once. */
+static bool pair_welcome(const struct pairs *out, const struct buf *name)
+{
+    const char *text = buf_str(name);
+
+    return strlen(text) == name->len && name->len > strlen(USER_PREFIX) &&
+           !strncmp(text, USER_PREFIX, strlen(USER_PREFIX)) && !pairs_find(out, text);
+}
+
 /* A header that is not in the form yields what was read up to the fault: other tools' junk must not hide a file. */
 static int pairs_parse(const char *header, struct pairs *out)
 {
@@ -213,7 +222,8 @@ static int pairs_parse(const char *header, struct pairs *out)
             p++;
             if (!json_string(&p, &coded) || base64_decode(buf_str(&coded), coded.len, &value))
                 break;
-            r = pairs_add(out, buf_str(&name), value.data, value.len);
+            if (pair_welcome(out, &name))
+                r = pairs_add(out, buf_str(&name), value.data, value.len);
             p = skip_blanks(p);
         } while (!r && *p == ',');
     }
@@ -382,19 +392,20 @@ int xattr_remove(struct kvlist *headers, const char *name)
 {
     char header[300];
     struct pairs pairs = {0};
-    int r;
+    bool plain = header_name(name, header, sizeof(header)) && kv_get(headers, header);
+    bool paired;
+    int r = pairs_parse(kv_get(headers, XATTR_HEADER), &pairs);
 
-    if (header_name(name, header, sizeof(header)) && kv_get(headers, header)) {
-        kv_del(headers, header);
-        return 0;
-    }
-    r = pairs_parse(kv_get(headers, XATTR_HEADER), &pairs);
-    if (!r && !pairs_find(&pairs, name))
+    /* Another tool may have left it in both forms. */
+    paired = pairs_find(&pairs, name) != NULL;
+    if (!r && !plain && !paired)
         r = -ENODATA;
-    if (!r) {
+    if (!r && paired) {
         pairs_remove(&pairs, name);
         r = pairs_store(headers, &pairs);
     }
+    if (!r && plain)
+        kv_del(headers, header);
     pairs_free(&pairs);
     return r;
 }
@@ -409,15 +420,19 @@ ssize_t xattr_list(const struct kvlist *headers, char **names)
         const char *h = headers->v[i].name;
         char full[300];
 
-        if (strncmp(h, META_PREFIX, strlen(META_PREFIX)) || strlen(h) > 250)
+        if (strncmp(h, META_PREFIX, strlen(META_PREFIX)) || strlen(h) >= sizeof(full))
             continue;
         strcpy(full, USER_PREFIX);
         strcat(full, h + strlen(META_PREFIX));
         if (plain_name(full))
             r = buf_add(&out, full, strlen(full) + 1);
     }
-    for (size_t i = 0; !r && i < pairs.n; i++)
-        r = buf_add(&out, pairs.v[i].name, strlen(pairs.v[i].name) + 1);
+    for (size_t i = 0; !r && i < pairs.n; i++) {
+        char header[300];
+
+        if (!header_name(pairs.v[i].name, header, sizeof(header)) || !kv_get(headers, header))
+            r = buf_add(&out, pairs.v[i].name, strlen(pairs.v[i].name) + 1);
+    }
     pairs_free(&pairs);
     if (r) {
         buf_free(&out);
