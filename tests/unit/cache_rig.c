@@ -228,13 +228,20 @@ int rig_unlink(struct rig *rig, const char *key)
 struct rig_call *rig_rename_begin(struct rig *rig, const char *from, const char *to)
 {
     struct rig_call *call = rig_call_new();
-    struct oinfo *info = NULL;
+    struct oinfo *info = NULL, *replaced = NULL;
 
-    if (rig_lookup(rig, from, &info))
+    if (rig_lookup(rig, from, &info)) {
         rig_done(call, -ENOENT);
-    else
-        cache_rename(rig->cache, from, to, info, rig_done, call);
+    } else {
+        int r = rig_lookup(rig, to, &replaced);
+
+        if (r && r != -ENOENT)
+            rig_done(call, r);
+        else
+            cache_rename(rig->cache, from, to, info, replaced, rig_done, call);
+    }
     oinfo_put(info);
+    oinfo_put(replaced);
     return call;
 }
 
