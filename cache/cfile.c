@@ -342,7 +342,7 @@ void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen)
         cf->error = 0;
         journal_remove(cf);
     } else {
-        journal_key(cf);
+        journal_key(cf, cf->key, cf->object);
     }
     cfile_check(cf);
 }
@@ -1009,7 +1009,7 @@ void cfile_rekey(struct cfile *cf, const char *key)
     }
     free(cf->key);
     cf->key = copy;
-    journal_key(cf);
+    journal_key(cf, cf->key, cf->object);
     if (in_table)
         table_add(cache, cf);
     pthread_mutex_unlock(&cf->mu);

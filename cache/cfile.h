@@ -108,6 +108,7 @@ struct cfile {
     bool recovered, unclear;
     struct journal_state *resume; /* its multipart upload, or NULL */
     struct sent_guess {           /* while `unclear`: what the bucket holds if it did what it did not answer */
+        bool known;
         uint64_t size, crc64, data_gen, gen;
         uint32_t epoch;
     } guess;

@@ -544,7 +544,7 @@ static void rename_names(struct rename *n)
         cf->absent = false;
         oinfo_put(cf->object);
         cf->object = oinfo_get(n->replaced);
-        journal_key(cf);
+        journal_key(cf, cf->key, cf->object);
         pthread_mutex_unlock(&cf->mu);
     }
     info = cfile_info(cf);
@@ -566,6 +566,9 @@ static void rename_delete(struct job *job)
         rename_names(n);
     } else if (!key_split(n->to_key, &dir, &name)) {
         /* Both names hold the file now: nothing is lost, and the user is told. */
+        pthread_mutex_lock(&n->from->mu);
+        journal_key(n->from, n->from_key, n->from->object);
+        pthread_mutex_unlock(&n->from->mu);
         meta_forget(n->cache->meta, dir, name);
         free(dir);
     }
@@ -590,6 +593,10 @@ static void rename_copied(void *arg, int r, struct oinfo *info)
         return;
     }
     n->made = oinfo_get(info);
+    /* Known to the journal before the old name goes: what is unsent belongs to the new one from here on. */
+    pthread_mutex_lock(&n->from->mu);
+    journal_key(n->from, n->to_key, info);
+    pthread_mutex_unlock(&n->from->mu);
     pool_submit(n->cache->pool, POOL_META, &n->job);
 }
 

@@ -26,6 +26,7 @@ enum record_type {
     RECORD_END,
     RECORD_SENT,
     RECORD_KEY,
+    RECORD_FINAL,
 };
 
 #define WANTS_CONTENT 1
@@ -263,6 +264,20 @@ void journal_part(struct cfile *cf, uint64_t offset, const struct oss_part *part
     buf_free(&payload);
 }
 
+int journal_final(struct cfile *cf, uint64_t size, uint64_t crc)
+{
+    struct buf payload = BUF_INIT(64);
+    int r;
+
+    if (cf->journal_fd < 0)
+        return 0;
+    put_int(&payload, size, 8);
+    put_int(&payload, crc, 8);
+    r = append(cf, RECORD_FINAL, &payload);
+    buf_free(&payload);
+    return r;
+}
+
 void journal_end(struct cfile *cf)
 {
     if (cf->journal_fd >= 0)
@@ -280,14 +295,14 @@ void journal_sent(struct cfile *cf)
     buf_free(&payload);
 }
 
-void journal_key(struct cfile *cf)
+void journal_key(struct cfile *cf, const char *key, const struct oinfo *object)
 {
     struct buf payload = BUF_INIT(8192);
 
     if (cf->journal_fd < 0)
         return;
-    put_text(&payload, cf->key);
-    put_object(&payload, cf->object);
+    put_text(&payload, key);
+    put_object(&payload, object);
     append(cf, RECORD_KEY, &payload);
     buf_free(&payload);
 }
@@ -471,6 +486,7 @@ static void get_commit(struct reader *in, struct journal_state *s)
     s->attrs = flags & WANTS_ATTRS;
     get_extents(in, s);
     s->committed = true;
+    s->final = false;
 }
 
 /* false: a type that this version does not know. */
@@ -481,7 +497,7 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
         get_begin(in, s);
         return true;
     case RECORD_DIRTY:
-        s->committed = false;
+        s->committed = s->final = false;
         return true;
     case RECORD_COMMIT:
         get_commit(in, s);
@@ -503,7 +519,12 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
     case RECORD_SENT:
         get_object(in, &s->object);
         /* What COMMIT wanted is in the bucket; a DIRTY after it stays to be answered for. */
-        s->content = s->attrs = false;
+        s->content = s->attrs = s->final = false;
+        return true;
+    case RECORD_FINAL:
+        s->final_size = get_int(in, 8);
+        s->final_crc = get_int(in, 8);
+        s->final = true;
         return true;
     case RECORD_KEY:
         free(s->key);

@@ -26,10 +26,12 @@
  *      INTENT   time                                              before InitiateMultipartUpload
  *      UPLOAD   upload id                                         after its reply
  *      PART     number, offset, size, ETag, CRC                   after UploadPart's or UploadPartCopy's reply
+ *      FINAL    size, CRC                                         before the request that makes the object (PUT,
+ *                                                                 Complete): what the bucket then holds
  *      END      -                                                 the upload is completed or aborted
  *      SENT     object                                            the bucket holds what COMMIT wanted, and more was
  *                                                                 changed meanwhile (else the journal is removed)
- *      KEY      key, object                                       the file was renamed
+ *      KEY      key, object                                       the file was renamed: before the old name goes
  *
  *      text     u32 length, bytes          attr     u32 mode, uid, gid; i64 mtime s, u32 ns; u64 size
  *      headers  u32 count, (text, text)*   object   u8 exists; if 1: text ETag, u64 size, i64 Last-Modified, u8 type,
@@ -62,10 +64,11 @@ int journal_commit(struct cfile *cf);
 int journal_intent(struct cfile *cf);
 int journal_upload(struct cfile *cf, const char *id);
 void journal_part(struct cfile *cf, uint64_t offset, const struct oss_part *part);
+int journal_final(struct cfile *cf, uint64_t size, uint64_t crc64);
 void journal_end(struct cfile *cf);
 /* The bucket holds what the last COMMIT wanted. */
 void journal_sent(struct cfile *cf);
-void journal_key(struct cfile *cf);
+void journal_key(struct cfile *cf, const char *key, const struct oinfo *object);
 /* Nothing is unsent any more. */
 void journal_remove(struct cfile *cf);
 
@@ -90,6 +93,8 @@ struct journal_state {
     char upload_id[OSS_UPLOADID_SIZE];
     struct journal_part *parts;
     size_t n_parts;
+    bool final; /* the last request was under way, and would have made this: */
+    uint64_t final_size, final_crc;
     uint32_t sequence;  /* of the last good record */
     uint64_t good_size; /* bytes up to its end */
 };
@@ -103,11 +108,10 @@ void journal_state_free(struct journal_state *state);
 /* recover.c; its face is cache_recover() in cache.h. */
 
 /*
- * Is the object in the bucket still the one that the recovered changes are based on? 0; -EALREADY when it is what
- * was to be sent (`out` describes it: the reply had been lost); -ESTALE when it is another; or the error of the
- * question. Blocks: on a worker.
+ * Is the object in the bucket still the one that the recovered changes are based on? 0; -ESTALE when it is another;
+ * or the error of the question. `now` (release it) describes the object when there is one. Blocks: on a worker.
  */
-int recover_check(struct cfile *cf, struct oss_object *out, struct oss_error *err);
+int recover_check(struct cfile *cf, struct oss_object *now, struct oss_error *err);
 
 /* The file's changes are not published but kept for the user, in aside/ of the state directory; says so in the log.
  */

@@ -2,7 +2,6 @@
 #include "journal.h"
 
 #include "../oss/base_log.h"
-#include "../oss/crc64.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -73,56 +72,22 @@ void recover_keep_aside(struct cfile *cf)
 
 /* --------------------------------------------------------------------------------- the object meanwhile */
 
-/* The CRC of the whole content, if all of it is here. */
-static bool local_crc(struct cfile *cf, uint64_t size, uint64_t *crc)
-{
-    char *chunk = malloc(1 << 20);
-    struct extent ex;
-    bool all, ok = chunk != NULL;
-
-    pthread_mutex_lock(&cf->mu);
-    all = !extent_map_next_remote(cf->map, 0, size, &ex);
-    pthread_mutex_unlock(&cf->mu);
-    *crc = 0;
-    for (uint64_t at = 0; ok && all && at < size;) {
-        size_t n = size - at < 1 << 20 ? (size_t)(size - at) : 1 << 20;
-
-        ok = cfile_pread(cf, chunk, n, at) == 0;
-        if (ok)
-            *crc = crc64(*crc, chunk, n);
-        at += n;
-    }
-    free(chunk);
-    return ok && all;
-}
-
-int recover_check(struct cfile *cf, struct oss_object *out, struct oss_error *err)
+int recover_check(struct cfile *cf, struct oss_object *now, struct oss_error *err)
 {
     struct cache *cache = cf->cache;
-    struct oss_object now = {0};
     struct oinfo *base;
     char key[OSS_KEY_MAX + 2];
-    uint64_t size, crc;
     int r;
 
     pthread_mutex_lock(&cf->mu);
     base = oinfo_get(cf->object);
-    size = cf->attr.size;
     snprintf(key, sizeof(key), "%s", cf->key);
     pthread_mutex_unlock(&cf->mu);
-    r = cache->oss->ops->head(cache->oss, key, &now, err);
-    if (r == -ENOENT) {
+    r = cache->oss->ops->head(cache->oss, key, now, err);
+    if (r == -ENOENT)
         r = base ? -ESTALE : 0; /* deleted by somebody, or not there as before */
-    } else if (!r && !(base && !strcmp(base->etag, now.etag) && base->attr.size == now.size)) {
+    else if (!r && !(base && !strcmp(base->etag, now->etag) && base->attr.size == now->size))
         r = -ESTALE;
-        if (now.has_crc && now.size == size && local_crc(cf, size, &crc) && crc == now.crc64) {
-            r = -EALREADY;
-            oss_object_free(out);
-            *out = now;
-            now = (struct oss_object){0};
-        }
-    }
-    oss_object_free(&now);
     oinfo_put(base);
     return r;
 }
@@ -245,9 +210,15 @@ static int restore(struct cache *cache, const char *number, const char *path, st
             if (S_ISREG(cf->attr.mode))
                 cf->attr.size = extent_map_size(cf->map);
             cf->written = s->content;
-            cf->recovered = true;
+            cf->recovered = cf->unclear = true;
             cfile_changed(cf, s->content);
             cf->attr_changed = s->attrs;
+            cf->guess = (struct sent_guess){.known = s->final,
+                                            .size = s->final_size,
+                                            .crc64 = s->final_crc,
+                                            .data_gen = cf->data_gen,
+                                            .gen = cf->gen,
+                                            .epoch = cf->epoch};
             *resume = *s;
             memset(s, 0, sizeof(*s));
             cf->resume = resume;
@@ -287,7 +258,17 @@ static bool has_bytes(const struct cache *cache, const char *number)
     struct stat st;
 
     return snprintf(path, sizeof(path), "%s/data/%s", cache->config.state_dir, number) < (int)sizeof(path) &&
-           !stat(path, &st) && st.st_blocks > 0;
+           !stat(path, &st) && st.st_size > 0;
+}
+
+/* A journal without BEGIN. Of this boot: the daemon died while it wrote that, before it changed anything. */
+static bool nothing_begun(const char *path)
+{
+    struct timespec up, now;
+    struct stat st;
+
+    return !stat(path, &st) && !clock_gettime(CLOCK_BOOTTIME, &up) && !clock_gettime(CLOCK_REALTIME, &now) &&
+           st.st_mtim.tv_sec > now.tv_sec - up.tv_sec;
 }
 
 static void recover_one(struct cache *cache, const char *number)
@@ -301,7 +282,9 @@ static void recover_one(struct cache *cache, const char *number)
         return;
     r = journal_read(path, &s);
     if (r) {
-        if (has_bytes(cache, number))
+        if (r == -EINVAL && nothing_begun(path))
+            remove_pair(cache, number);
+        else if (has_bytes(cache, number) || r != -EINVAL)
             keep_aside(cache, number, "an unknown file",
                        r == -EPROTO ? "its journal is of a newer version" : strerror(-r));
         else

@@ -58,7 +58,6 @@ struct upload {
     bool replace;    /* with new metadata */
     bool resumed;    /* goes on with an upload of an earlier daemon */
     bool completing; /* CompleteMultipartUpload was sent */
-    bool already;    /* the bucket had it all along: `result` is what is there */
     bool rebased;    /* has started over once already */
     char upload_id[OSS_UPLOADID_SIZE];
     struct oss_part *parts; /* by index of the step */
@@ -361,6 +360,31 @@ static int body_copy(struct body *b, uint64_t length)
     return r;
 }
 
+/* What a PUT will make the object, for the journal; the client needs the CRC anyway. */
+static int announce_put(struct upload *u, struct oss_source *source)
+{
+    struct cfile *cf = u->cf;
+    size_t size = source->size < COPY_CHUNK ? (size_t)source->size : COPY_CHUNK;
+    char *chunk = malloc(size + 1);
+    int r = chunk ? 0 : -ENOMEM;
+
+    source->crc64 = 0;
+    for (uint64_t at = 0; !r && at < source->size; at += size) {
+        size_t n = source->size - at < size ? (size_t)(source->size - at) : size;
+
+        r = source->read(source->arg, at, chunk, n);
+        if (!r)
+            source->crc64 = crc64(source->crc64, chunk, n);
+    }
+    free(chunk);
+    source->has_crc = !r;
+    pthread_mutex_lock(&cf->mu);
+    if (!r)
+        r = journal_final(cf, source->size, source->crc64);
+    pthread_mutex_unlock(&cf->mu);
+    return r;
+}
+
 /* PutObject or UploadPart of a range of the data file; once more from a copy when a writer came in between. */
 static int send(struct upload *u, const struct plan_step *step, struct oss_part *part, struct oss_error *err)
 {
@@ -372,6 +396,8 @@ static int send(struct upload *u, const struct plan_step *step, struct oss_part 
     int r = part ? 0 : with_acl(u, &headers);
 
     for (int attempt = 0; !r && attempt < 2; attempt++) {
+        if (!part && (r = announce_put(u, &source)))
+            break;
         if (part)
             r = oss->ops->upload_part(oss, u->target, u->upload_id, step->number, &source, part, err);
         else
@@ -435,6 +461,67 @@ static int run_part_copy(struct upload *u, const struct plan_step *step, struct 
     return r;
 }
 
+/*
+ * Writes that came while the parts were on their way: parts that went before a write and parts that went after it
+ * would together be a file that never was. mu held. Marks the parts to be sent again, and takes what was written
+ * until now into this upload; false when there is nothing to do, or nothing can be done (the file has another length
+ * by now, or the write is in a part that the service copied): what then goes out is each part's state at its own
+ * moment, until the next flush.
+ */
+static bool take_in_changes(struct upload *u, bool *again)
+{
+    struct cfile *cf = u->cf;
+    bool any = false;
+    struct extent ex;
+
+    if (cf->data_gen == u->data_gen || cf->attr.size != u->size)
+        return false;
+    for (size_t i = 0; i < u->plan.n; i++) {
+        const struct plan_step *step = &u->plan.steps[i];
+        uint64_t at = step->offset, end = step->offset + step->length;
+
+        again[i] = false;
+        if (phase(step->kind) != 2)
+            continue;
+        for (; !again[i] && extent_map_next_dirty(cf->map, at, end, &ex); at = ex.end)
+            again[i] = ex.epoch > u->epoch;
+        if (again[i] && step->kind != STEP_PART)
+            return false;
+        any = any || again[i];
+    }
+    if (!any || journal_commit(cf))
+        return false;
+    u->epoch = cf->epoch++;
+    u->data_gen = cf->data_gen;
+    cf->upload_gen = cf->gen;
+    cf->state = CFILE_UPLOADING;
+    cfile_check(cf);
+    return true;
+}
+
+#define ROUNDS 3 /* for a writer that never stops */
+
+static int send_changes(struct upload *u, struct oss_error *err)
+{
+    struct cfile *cf = u->cf;
+    bool *again = calloc(u->plan.n, sizeof(*again));
+    bool more = again != NULL;
+    int r = again ? 0 : -ENOMEM;
+
+    for (int round = 0; !r && more && round < ROUNDS; round++) {
+        pthread_rwlock_wrlock(&cf->io);
+        pthread_mutex_lock(&cf->mu);
+        more = take_in_changes(u, again);
+        pthread_mutex_unlock(&cf->mu);
+        pthread_rwlock_unlock(&cf->io);
+        for (size_t i = 0; !r && more && i < u->plan.n; i++)
+            if (again[i])
+                r = send(u, &u->plan.steps[i], &u->parts[i], err);
+    }
+    free(again);
+    return r;
+}
+
 static int run_complete(struct upload *u, struct oss_error *err)
 {
     struct oss *oss = u->cf->cache->oss;
@@ -446,6 +533,8 @@ static int run_complete(struct upload *u, struct oss_error *err)
     size_t n = 0;
     int r = parts ? 0 : -ENOMEM;
 
+    if (!r && !u->copy_only)
+        r = send_changes(u, err);
     for (size_t i = 0; !r && i < u->plan.n; i++) {
         if (phase(u->plan.steps[i].kind) != 2)
             continue;
@@ -455,6 +544,11 @@ static int run_complete(struct upload *u, struct oss_error *err)
     }
     if (!r && *u->acl)
         r = kv_set(&acl, "x-oss-object-acl", u->acl);
+    if (!r && has_crc && !u->copy_only) {
+        pthread_mutex_lock(&u->cf->mu);
+        r = journal_final(u->cf, u->size, crc);
+        pthread_mutex_unlock(&u->cf->mu);
+    }
     u->completing = !r;
     if (!r)
         r = oss->ops->complete(oss, u->target, u->upload_id, parts, n, u->size, has_crc, crc, &opts, &u->result, err);
@@ -499,6 +593,16 @@ static int run_append(struct upload *u, const struct plan_step *step, struct oss
     return oss->ops->append(oss, u->target, step->offset, &source, &opts, &u->result, err);
 }
 
+/* Parts take their time: just before what an earlier daemon left replaces the object, another look at that. */
+static int check_again(struct upload *u, struct oss_error *err)
+{
+    struct oss_object now = {0};
+    int r = recover_check(u->cf, &now, err);
+
+    oss_object_free(&now);
+    return r;
+}
+
 static int run_step(struct upload *u, size_t i, struct oss_error *err)
 {
     const struct plan_step *step = &u->plan.steps[i];
@@ -506,8 +610,8 @@ static int run_step(struct upload *u, size_t i, struct oss_error *err)
 
     if (phase(step->kind) == 2 && u->parts[i].number == step->number)
         return 0; /* an earlier daemon has sent it */
-    if (u->cf->recovered && !u->copy_only && phase(step->kind) != 2)
-        r = recover_check(u->cf, &u->result, err);
+    if (u->cf->recovered && step->kind == STEP_COMPLETE)
+        r = check_again(u, err);
     if (r)
         return r;
     /* Whatever makes or replaces the object first sees to its ACL. */
@@ -743,8 +847,12 @@ static void note_unclear(struct upload *u)
         return;
     pthread_mutex_lock(&cf->mu);
     cf->unclear = true;
-    cf->guess = (struct sent_guess){
-        .size = u->size, .crc64 = crc, .data_gen = u->data_gen, .gen = cf->upload_gen, .epoch = u->epoch};
+    cf->guess = (struct sent_guess){.known = true,
+                                    .size = u->size,
+                                    .crc64 = crc,
+                                    .data_gen = u->data_gen,
+                                    .gen = cf->upload_gen,
+                                    .epoch = u->epoch};
     pthread_mutex_unlock(&cf->mu);
 }
 
@@ -811,7 +919,8 @@ static bool start_over(struct upload *u)
     struct oinfo *info;
     bool again = false;
 
-    if (u->copy_only || u->rebased || u->r != -ESTALE || u->plan.n != 1 || u->plan.steps[0].kind != STEP_COPY_SELF)
+    if (u->copy_only || u->cf->recovered || u->rebased || u->r != -ESTALE || u->plan.n != 1 ||
+        u->plan.steps[0].kind != STEP_COPY_SELF)
         return false;
     if (cache->oss->ops->head(cache->oss, u->target, &object, &err))
         return false;
@@ -852,10 +961,6 @@ static void finish(struct upload *u)
     struct oinfo *info = NULL;
     struct oss_error ignored;
 
-    if (u->r == -EALREADY) {
-        u->already = true;
-        u->r = 0;
-    }
     if (u->resumed && u->r == -ENOENT) {
         /* The upload was aborted meanwhile, by a lifecycle rule for one: from the start then. */
         *u->upload_id = '\0';
@@ -865,7 +970,7 @@ static void finish(struct upload *u)
         advance(u);
         return;
     }
-    if ((u->r || u->already) && *u->upload_id && oss->ops->abort(oss, u->target, u->upload_id, &ignored))
+    if (u->r && *u->upload_id && oss->ops->abort(oss, u->target, u->upload_id, &ignored))
         cache_log_error("aborting the upload", u->target, &ignored);
     *u->upload_id = '\0';
     drop_resume(u);
@@ -898,38 +1003,55 @@ static void finish(struct upload *u)
 
 /* ---------------------------------------------------------------------------------------------- the face */
 
-/* Did the bucket do what it did not answer? Then what it holds is the base of what is still to be sent. */
-static void clarify_run(struct job *job)
+/* The bucket holds what was guessed: the base of what is still to be sent. mu held. */
+static int adopt(struct cfile *cf, struct oss_object *now)
 {
-    struct upload *u = list_entry(job, struct upload, clarify);
-    struct cfile *cf = u->cf;
-    struct cache *cache = cf->cache;
-    struct oss_object now = {0};
-    struct oss_error err;
-    struct oinfo *info = NULL;
-    char key[OSS_KEY_MAX + 2];
-    int r, id;
+    struct oinfo *info = oinfo_from_object(now, &cf->cache->config.defaults, false);
+    int id = info ? cfile_add_base(cf, cf->key, info) : -ENOMEM;
+    int r = id < 0 ? id : extent_map_commit(cf->map, cf->guess.epoch, id, now->size);
 
-    pthread_mutex_lock(&cf->mu);
-    snprintf(key, sizeof(key), "%s", cf->key);
-    pthread_mutex_unlock(&cf->mu);
-    r = cache->oss->ops->head(cache->oss, key, &now, &err);
-    pthread_mutex_lock(&cf->mu);
-    if (!r && now.has_crc && now.crc64 == cf->guess.crc64 && now.size == cf->guess.size &&
-        (info = oinfo_from_object(&now, &cache->config.defaults, false)) &&
-        (id = cfile_add_base(cf, key, info)) >= 0 && !extent_map_commit(cf->map, cf->guess.epoch, id, now.size)) {
+    if (!r) {
         cfile_prune_bases(cf);
         oinfo_put(cf->object);
         cf->object = oinfo_get(info);
         cf->data_sent_gen = cf->guess.data_gen;
-        log_info("%s: the bucket had carried out what it did not answer", key);
+        cf->epoch++;
+        /* Its attributes went with it. */
+        if (cf->gen == cf->guess.gen)
+            cf->attr_changed = false;
+        cf->unclear = cf->recovered = false;
+        log_info("%s: the bucket had carried out what it did not answer", cf->key);
     }
-    if (!r || r == -ENOENT)
-        cf->unclear = false;
-    pthread_mutex_unlock(&cf->mu);
     oinfo_put(info);
+    return r;
+}
+
+/*
+ * Did the bucket do what it did not answer? And for what an earlier daemon left: is the object still the one that it
+ * had?
+ */
+static void clarify_run(struct job *job)
+{
+    struct upload *u = list_entry(job, struct upload, clarify);
+    struct cfile *cf = u->cf;
+    struct oss_object now = {0};
+    struct oss_error err = {.next_position = -1};
+    bool guessed;
+    int r = recover_check(cf, &now, &err);
+
+    pthread_mutex_lock(&cf->mu);
+    guessed = cf->guess.known && now.has_crc && now.crc64 == cf->guess.crc64 && now.size == cf->guess.size;
+    if ((!r || r == -ESTALE) && guessed)
+        r = adopt(cf, &now);
+    else if (!r || (r == -ESTALE && !cf->recovered))
+        r = cf->unclear = false; /* as before; or somebody else's, and the last writer wins */
+    pthread_mutex_unlock(&cf->mu);
     oss_object_free(&now);
     u->r = prepare(u);
+    if (r && !u->r) {
+        u->r = r;
+        u->err = err;
+    }
     advance(u);
 }
 
