@@ -165,6 +165,7 @@ static void test_flags(void **state)
     assert_int_equal(set(&h, "security.capability", "v"), -EOPNOTSUPP);
     assert_int_equal(set(&h, "system.posix_acl_access", "v"), -EOPNOTSUPP);
     assert_int_equal(set(&h, "usercolor", "v"), -EOPNOTSUPP);
+    assert_true(set(&h, "user.", "v") < 0); /* no name at all: what is not kept must not be taken */
     assert_int_equal(h.n, 0);
     kv_free(&h);
 }
