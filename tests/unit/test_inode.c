@@ -362,7 +362,7 @@ static void test_random(void **state)
     struct random random = {.state = 7};
     struct inode *dirs[8];
     uint64_t held[8][5] = {0}, count[8][5] = {0};
-    char name[8], to[8];
+    char name[16], to[16];
 
     (void)state;
     for (int d = 0; d < 8; d++) {
@@ -418,7 +418,7 @@ static void test_random(void **state)
 static void *come_and_go(void *arg)
 {
     struct random random = {.state = (uint64_t)(uintptr_t)arg};
-    char name[8], key[OSS_KEY_MAX + 2];
+    char name[16], key[OSS_KEY_MAX + 2];
 
     for (int i = 0; i < 5000; i++) {
         struct inode *inode;

@@ -637,7 +637,7 @@ static void *change_all_the_time(void *arg)
 {
     struct random random = {.state = (uint64_t)(uintptr_t)arg};
     struct oinfo *info = info_of("E", 10, 1000, S_IFREG | 0600);
-    char name[8], *names[8];
+    char name[16], *names[8];
     bool is_dir[8];
 
     for (int i = 0; i < 3000; i++) {
