@@ -31,16 +31,16 @@ DEPS_demo  := gcc libc6-dev make pkg-config libfuse3-dev fuse3 libcurl4-openssl-
               libmicrohttpd-dev ca-certificates curl:curl python3:python3 rsync:rsync
 DEPS_check := $(DEPS_demo) git:git clang libclang-rt-dev clang-tidy clang-format llvm libcmocka-dev python3-pytest \
               python3-pytest-timeout python3-pytest-xdist npm:npm openssl:openssl procps sqlite3:sqlite3 vim-tiny:vi \
-              binutils:ar attr:setfattr acl:setfacl util-linux:flock strace:strace fio:fio
+              binutils:ar patch:patch attr:setfattr acl:setfacl util-linux:flock strace:strace fio:fio
 
 DEPS_FEDORA := gcc make pkgconf fuse3-devel fuse3 libcurl-devel openssl-devel libxml2-devel libmicrohttpd-devel \
                curl python3 rsync; to check: git clang clang-tools-extra libcmocka-devel python3-pytest \
-               python3-pytest-timeout python3-pytest-xdist nodejs-npm sqlite vim attr acl strace fio libasan libtsan libubsan
+               python3-pytest-timeout python3-pytest-xdist nodejs-npm sqlite vim patch attr acl strace fio libasan libtsan libubsan
 DEPS_ARCH   := base-devel fuse3 curl openssl libxml2 libmicrohttpd python rsync; to check: git clang cmocka \
-               python-pytest python-pytest-timeout python-pytest-xdist npm sqlite vim attr acl strace fio
+               python-pytest python-pytest-timeout python-pytest-xdist npm sqlite vim patch attr acl strace fio
 DEPS_ALPINE := build-base linux-headers pkgconf fuse3-dev fuse3 curl-dev openssl-dev libxml2-dev libmicrohttpd-dev \
                curl python3 rsync; to check: git bash clang clang-extra-tools cmocka-dev py3-pytest \
-               py3-pytest-timeout py3-pytest-xdist npm sqlite vim attr acl strace fio
+               py3-pytest-timeout py3-pytest-xdist npm sqlite vim patch attr acl strace fio
 
 # What to install for: demo or check.
 FOR ?= check
