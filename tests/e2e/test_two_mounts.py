@@ -82,12 +82,12 @@ def test_default_expiry_is_kept(server, mount):
 
 
 @pytest.mark.timeout(150)
-def test_overwritten_object_is_read_whole(server, mount):
+@pytest.mark.parametrize("size,expire", [(3 << 20, 1), (3 << 20, 0), (25 << 20, 0)])
+def test_overwritten_object_is_read_whole(server, mount, size, expire):
     """Another client replaces the object again and again: each open-read-close gets one version, whole."""
-    size = 3 << 20
     versions = [bytes([65 + i]) * size for i in range(8)]
     server.plant("f", versions[0])
-    m = mount(stat_cache_expire=1)
+    m = mount(stat_cache_expire=expire)
     m.allow(" (warning|error) ")
     stop = threading.Event()
 
@@ -96,7 +96,7 @@ def test_overwritten_object_is_read_whole(server, mount):
         while not stop.is_set():
             i += 1
             server.plant("f", versions[i % 8])
-            stop.wait(0.05)
+            stop.wait(0.05 + size / (100 << 20))
 
     thread = threading.Thread(target=writer)
     thread.start()
