@@ -67,8 +67,9 @@ int attr_to_headers(struct kvlist *to, const struct attr *attr);
 /*
  * Extended attributes kept in object headers. `name` is the full name ("user.color").
  * get: the length, or -ENODATA; *value is malloc'ed (NUL-terminated beyond its length).
- * set: 0, -EOPNOTSUPP for a name outside user.*, -ENOSPC beyond the service's 8 KB, -ENOMEM. flags: XATTR_CREATE,
- * XATTR_REPLACE. remove: 0 or -ENODATA. list: the names, each with its NUL, malloc'ed; the length or -ENOMEM.
+ * set: 0, -EOPNOTSUPP for a name outside user.*, -EINVAL for "user." itself, -ENOSPC beyond the service's 8 KB,
+ * -ENOMEM. flags: XATTR_CREATE, XATTR_REPLACE. remove: 0 or -ENODATA. list: the names, each with its NUL, malloc'ed;
+ * the length or -ENOMEM.
  */
 ssize_t xattr_get(const struct kvlist *headers, const char *name, char **value);
 int xattr_set(struct kvlist *headers, const char *name, const void *value, size_t size, int flags);

@@ -64,7 +64,7 @@ int cache_new(struct cache **out, const struct cache_config *config)
     r = cache->config.state_dir && cache->config.prefix && cache->table && cache->meta && cache->names ? 0 : -ENOMEM;
     if (!r)
         r = make_data_dir(cache->config.state_dir);
-    if (!r && !(cache->pool = pool_new(limits)))
+    if (!r && (!(cache->pool = pool_new(limits)) || !(cache->uploads = pool_new(limits))))
         r = -errno;
     if (r) {
         cache_free(cache);
@@ -107,6 +107,8 @@ void cache_free(struct cache *cache)
         return;
     if (cache->pool)
         pool_free(cache->pool); /* runs the timers that are left, which find nothing to do */
+    if (cache->uploads)
+        pool_free(cache->uploads);
     if (cache->table)
         cfile_free_all(cache);
     names_free(cache->names);

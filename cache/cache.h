@@ -129,6 +129,13 @@ struct cfile *cfile_open(struct cache *cache, const char *key, struct oinfo *inf
                          bool write);
 
 /*
+ * A removal or rename of `key` that is still on its way (its caller was interrupted) must end before the name is
+ * opened, or the open would join a file that is about to go. true: `done` is called when it has ended, and then the
+ * name is to be looked up anew; false: nothing of the kind, `done` is not called.
+ */
+bool cache_await_name(struct cache *cache, const char *key, cache_done *done, void *arg);
+
+/*
  * Ends an open (with the same `write`). The last one sends what is unsent (in the background; failures are logged
  * and listed) and keeps clean data for later.
  */

@@ -291,9 +291,24 @@ void cfile_prune_bases(struct cfile *cf)
     }
 }
 
+#define SET_HEADERS 256 /* beside CFILE_SET_… in fields_changed */
+
+static void take_fields(struct attr *to, const struct attr *from, unsigned set)
+{
+    if (set & CFILE_SET_MODE)
+        to->mode = (to->mode & S_IFMT) | (from->mode & 07777);
+    if (set & CFILE_SET_UID)
+        to->uid = from->uid;
+    if (set & CFILE_SET_GID)
+        to->gid = from->gid;
+    if (set & CFILE_SET_MTIME)
+        to->mtime = from->mtime;
+}
+
 int cfile_rebase(struct cfile *cf, struct oinfo *info)
 {
     struct kvlist headers = {0};
+    struct attr old;
     uint64_t size = S_ISREG(info->attr.mode) ? info->attr.size : 0;
     int id, r = kv_copy(&headers, &info->headers);
 
@@ -306,13 +321,15 @@ int cfile_rebase(struct cfile *cf, struct oinfo *info)
         return r;
     }
     cfile_prune_bases(cf);
-    if (!cf->attr_changed) {
-        cf->attr = info->attr;
+    /* What was changed here stays changed; all else is the new object's. */
+    old = cf->attr;
+    cf->attr = info->attr;
+    take_fields(&cf->attr, &old, cf->attr_changed ? cf->fields_changed : 0);
+    if (cf->attr_changed && (cf->fields_changed & SET_HEADERS)) {
+        kv_free(&headers);
+    } else {
         kv_free(&cf->headers);
         cf->headers = headers;
-    } else {
-        cf->attr.size = info->attr.size;
-        kv_free(&headers);
     }
     oinfo_get(info);
     oinfo_put(cf->object);
@@ -322,6 +339,20 @@ int cfile_rebase(struct cfile *cf, struct oinfo *info)
     if (cf->has_data && !cfile_need_fd(cf) && ftruncate(cf->fd, 0))
         log_err("data file %s: %s", cf->path, strerror(errno));
     return 0;
+}
+
+void cfile_repoint(struct cfile *cf, const char *key, struct oinfo *info)
+{
+    for (size_t i = 0; i < cf->n_bases; i++) {
+        char *copy = cfile_is_object(cf, &cf->bases[i]) ? strdup(key) : NULL;
+
+        if (!copy)
+            continue;
+        free(cf->bases[i].key);
+        cf->bases[i].key = copy;
+        oinfo_put(cf->bases[i].info);
+        cf->bases[i].info = oinfo_get(info);
+    }
 }
 
 void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen)
@@ -441,6 +472,18 @@ struct cfile *cfile_obtain(struct cache *cache, const char *key, struct oinfo *i
 
     pthread_mutex_lock(&cache->mu);
     cf = obtain(cache, key, info);
+    pthread_mutex_unlock(&cache->mu);
+    return cf;
+}
+
+struct cfile *cfile_find(struct cache *cache, const char *key)
+{
+    struct cfile *cf;
+
+    pthread_mutex_lock(&cache->mu);
+    cf = table_find(cache, key);
+    if (cf)
+        ref_locked(cf);
     pthread_mutex_unlock(&cache->mu);
     return cf;
 }
@@ -697,7 +740,8 @@ int pwrite_all(int fd, const char *from, size_t n, uint64_t offset)
     return 0;
 }
 
-int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset)
+/* io held. */
+static int pread_locked(struct cfile *cf, void *to, size_t n, uint64_t offset)
 {
     char *p = to;
     int fd, r = 0;
@@ -709,7 +753,6 @@ int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset)
     pthread_mutex_unlock(&cf->mu);
     if (r)
         return r;
-    pthread_rwlock_rdlock(&cf->io);
     while (n > 0) {
         ssize_t got = fd < 0 ? 0 : pread(fd, p, n, (off_t)offset);
 
@@ -723,9 +766,18 @@ int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset)
         offset += (uint64_t)got;
         n -= (size_t)got;
     }
-    pthread_rwlock_unlock(&cf->io);
     if (!r)
         memset(p, 0, n);
+    return r;
+}
+
+int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset)
+{
+    int r;
+
+    pthread_rwlock_rdlock(&cf->io);
+    r = pread_locked(cf, to, n, offset);
+    pthread_rwlock_unlock(&cf->io);
     return r;
 }
 
@@ -831,6 +883,8 @@ static void read_step(struct read_op *op)
     bool remote = false;
     int r = 0;
 
+    /* What the map calls local stays so until it is read: only behind io may it be dropped. */
+    pthread_rwlock_rdlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
     if (op->offset < cf->attr.size) {
         n = op->n < cf->attr.size - op->offset ? op->n : (size_t)(cf->attr.size - op->offset);
@@ -839,14 +893,15 @@ static void read_step(struct read_op *op)
             cf->served = true;
     }
     pthread_mutex_unlock(&cf->mu);
+    if (n && !remote)
+        r = pread_locked(cf, op->to, n, op->offset);
+    pthread_rwlock_unlock(&cf->io);
     if (remote) {
         fetch_range(cf, missing.start, missing.end, read_fetched, op);
         return;
     }
-    if (n) {
+    if (n)
         fetch_ahead(cf, op->offset, op->offset + n);
-        r = cfile_pread(cf, op->to, n, op->offset);
-    }
     op->done(op->arg, r ? r : (int)n);
     cfile_release(cf);
     free(op);
@@ -884,14 +939,8 @@ void cfile_set_attr(struct cfile *cf, const struct attr *attr, unsigned set)
     bool timer;
 
     pthread_mutex_lock(&cf->mu);
-    if (set & CFILE_SET_MODE)
-        cf->attr.mode = (cf->attr.mode & S_IFMT) | (attr->mode & 07777);
-    if (set & CFILE_SET_UID)
-        cf->attr.uid = attr->uid;
-    if (set & CFILE_SET_GID)
-        cf->attr.gid = attr->gid;
-    if (set & CFILE_SET_MTIME)
-        cf->attr.mtime = attr->mtime;
+    take_fields(&cf->attr, attr, set);
+    cf->fields_changed = (cf->attr_changed ? cf->fields_changed : 0) | set;
     if (cf->orphan) {
         pthread_mutex_unlock(&cf->mu);
         return;
@@ -914,6 +963,7 @@ int cfile_set_headers(struct cfile *cf, const struct kvlist *headers)
     pthread_mutex_lock(&cf->mu);
     kv_free(&cf->headers);
     cf->headers = copy;
+    cf->fields_changed = (cf->attr_changed ? cf->fields_changed : 0) | SET_HEADERS;
     if (!cf->orphan) {
         cfile_changed(cf, false);
         timer = cfile_timer_want(cf);

@@ -45,6 +45,7 @@ enum cfile_state { CFILE_CLEAN, CFILE_DIRTY, CFILE_UPLOADING, CFILE_REDIRTIED, C
 struct change {
     struct list link;
     struct cfile *cf; /* set by cfile_change() */
+    bool moves_name;  /* the key may mean another file, or none, when it is done */
     /* Begins the change; no lock is held. Must lead to one cfile_change_done(), from whatever thread. */
     void (*begin)(struct change *change);
 };
@@ -115,8 +116,9 @@ struct cfile {
 
     struct attr attr;
     struct kvlist headers; /* as they shall be, xattrs included */
-    bool attr_changed;     /* differs from the object's */
-    bool times_set;        /* mtime was set by a program after the last write */
+    bool attr_changed;     /* differs from the object's, in `fields_changed` */
+    unsigned fields_changed;
+    bool times_set; /* mtime was set by a program after the last write */
 
     struct extent_map *map;
     uint32_t epoch;
@@ -133,6 +135,7 @@ struct cfile {
     struct list changes;           /* of struct change; the head is running */
     struct list waiters;           /* of struct waiter */
     struct list fetches;           /* of struct fetch, fetch.c */
+    unsigned wanted_whole;         /* fetch_all() is at work: nothing may be dropped */
     uint64_t read_from, read_next; /* what was fetched ahead of a sequential reader */
     uint64_t read_window;
 };
@@ -140,7 +143,8 @@ struct cfile {
 struct cache {
     struct oss *oss;
     struct cache_config config; /* strings owned */
-    struct pool *pool;
+    struct pool *pool;          /* questions, downloads, changes of names, timers */
+    struct pool *uploads;       /* so that what hangs there keeps nobody from looking */
     struct meta *meta;
     struct names *names; /* names.c */
 
@@ -206,6 +210,12 @@ int cfile_rebase(struct cfile *cf, struct oinfo *info);
  * `gen` (0: those of the object): the bases that named the old one follow. mu held.
  */
 void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen);
+
+/* The bases that are the object under the file's key are now read from its copy `info` under `key`. mu held. */
+void cfile_repoint(struct cfile *cf, const char *key, struct oinfo *info);
+
+/* The cfile of `key` if there is one, referenced. */
+struct cfile *cfile_find(struct cache *cache, const char *key);
 
 /* All referenced cfiles whose key begins with `prefix`; *out is malloc'ed. Returns how many, or -ENOMEM. */
 ssize_t cfile_collect(struct cache *cache, const char *prefix, struct cfile ***out);
@@ -285,6 +295,9 @@ void cfile_free_all(struct cache *cache);
 
 /* Before the object that open handles may still read goes, what is not local of it is fetched. */
 void save_for_handles(struct cfile *cf, cache_done *done, void *arg);
+
+/* Is anything unsent below the directory `key` that the bucket does not know of? */
+bool unsent_below(struct cache *cache, const char *key);
 
 /* 0 when nothing but the marker itself is below the directory `key`; -ENOTEMPTY. Blocks: on a worker. */
 int check_empty(struct cache *cache, const char *key);

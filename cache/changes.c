@@ -7,6 +7,7 @@
 #include "journal.h"
 
 #include "../oss/base_log.h"
+#include "../oss/base_time.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -235,6 +236,7 @@ struct link_read {
     struct oinfo *info;
     cache_link_done *done;
     void *arg;
+    uint64_t since; /* meta_now() when it was asked */
     size_t n;
     char target[LINK_MAX_BYTES + 1];
     char key[];
@@ -259,6 +261,8 @@ static void link_run(struct job *job)
     const char *etag = *q->info->etag ? q->info->etag : NULL;
     struct oss_error err = {0};
     struct oinfo *info;
+    const char *name;
+    char *dir;
     int r = cache->oss->ops->get(cache->oss, q->key, 0, OSS_WHOLE, etag, &sink, NULL, &err);
 
     if (r)
@@ -268,7 +272,10 @@ static void link_run(struct job *job)
     if (!r && (info = oinfo_clone(q->info))) {
         free(info->link);
         info->link = strdup(q->target);
-        put_known(cache, q->key, META_FILE, info);
+        if (!key_split(q->key, &dir, &name)) {
+            meta_answer(cache->meta, dir, name, META_FILE, info, q->since);
+            free(dir);
+        }
         oinfo_put(info);
     }
     q->done(q->arg, r, q->target);
@@ -295,6 +302,7 @@ void cache_readlink(struct cache *cache, const char *key, struct oinfo *info, ca
     q->info = oinfo_get(info);
     q->done = done;
     q->arg = arg;
+    q->since = meta_now(cache->meta);
     q->job.run = link_run;
     cache_busy(cache, 1);
     pool_submit(cache->pool, POOL_META, &q->job);
@@ -320,8 +328,7 @@ int check_empty(struct cache *cache, const char *key)
     return r;
 }
 
-/* Unsent files live below although the bucket does not know them. */
-static bool unsent_below(struct cache *cache, const char *key)
+bool unsent_below(struct cache *cache, const char *key)
 {
     struct cfile **files;
     ssize_t n = cfile_collect(cache, key, &files);
@@ -370,8 +377,15 @@ static int keep_parent(struct cache *cache, const char *key)
         return r;
     if (strlen(dir) > strlen(cache->config.prefix) && !key_split(dir, &above, &parent_name)) {
         meta_get(cache->meta, above, parent_name, &parent);
-        if (parent.info && !parent.info->is_marker && is_last_entry(cache, dir, key))
-            r = put_text(cache, dir, nothing, &parent.info->attr, true, "keeping the directory");
+        if (!(parent.info && parent.info->is_marker) && is_last_entry(cache, dir, key)) {
+            struct attr attr = {.mode = S_IFDIR | cache->config.defaults.dir_mode,
+                                .uid = cache->config.defaults.uid,
+                                .gid = cache->config.defaults.gid,
+                                .mtime = clock_wall()};
+
+            r = put_text(cache, dir, nothing, parent.info ? &parent.info->attr : &attr, true,
+                         "keeping the directory");
+        }
         oinfo_put(parent.info);
         free(above);
     }
@@ -414,6 +428,7 @@ void cache_rmdir(struct cache *cache, const char *key, cache_done *done, void *a
         return;
     }
     q->job.run = rmdir_run;
+    q->change.moves_name = true;
     request_change(q, NULL);
 }
 
@@ -486,6 +501,7 @@ void cache_unlink(struct cache *cache, const char *key, cache_done *done, void *
     }
     q->job.run = unlink_run;
     q->change.begin = unlink_begin;
+    q->change.moves_name = true;
     request_change(q, NULL);
 }
 
@@ -596,6 +612,7 @@ static void rename_copied(void *arg, int r, struct oinfo *info)
     /* Known to the journal before the old name goes: what is unsent belongs to the new one from here on. */
     pthread_mutex_lock(&n->from->mu);
     journal_key(n->from, n->to_key, info);
+    cfile_repoint(n->from, n->to_key, info);
     pthread_mutex_unlock(&n->from->mu);
     pool_submit(n->cache->pool, POOL_META, &n->job);
 }
@@ -658,9 +675,53 @@ void cache_rename(struct cache *cache, const char *from, const char *to, struct 
     n->job.run = rename_delete;
     n->first.begin = rename_first;
     n->second.begin = rename_both;
+    n->first.moves_name = n->second.moves_name = true;
     if (!n->from_key || !n->to_key || !n->from || !n->to) {
         rename_end(n, -ENOMEM);
         return;
     }
     cfile_change(from_first ? n->from : n->to, &n->first);
+}
+
+/* ---------------------------------------------------------------------------------------- waiting for a name */
+
+/* A change that changes nothing: when it is at the head of the queue, those before it are done. */
+struct barrier {
+    struct change change;
+    cache_done *done;
+    void *arg;
+};
+
+static void barrier_begin(struct change *change)
+{
+    struct barrier *b = list_entry(change, struct barrier, change);
+    cache_done *done = b->done;
+    void *arg = b->arg;
+
+    cfile_change_done(change);
+    free(b);
+    done(arg, 0);
+}
+
+bool cache_await_name(struct cache *cache, const char *key, cache_done *done, void *arg)
+{
+    struct cfile *cf = cfile_find(cache, key);
+    struct barrier *b;
+    bool moving = false;
+
+    if (!cf)
+        return false;
+    pthread_mutex_lock(&cf->mu);
+    list_for_each (it, &cf->changes)
+        moving = moving || list_entry(it, struct change, link)->moves_name;
+    pthread_mutex_unlock(&cf->mu);
+    b = moving ? calloc(1, sizeof(*b)) : NULL;
+    if (b) {
+        b->done = done;
+        b->arg = arg;
+        b->change.begin = barrier_begin;
+        cfile_change(cf, &b->change);
+    }
+    cfile_release(cf);
+    return b != NULL;
 }

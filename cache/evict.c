@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #define CHECK_EVERY (16u << 20) /* bytes written between two looks at the disk's free space */
@@ -15,12 +16,16 @@
 void evict_account(struct cfile *cf)
 {
     struct cache *cache = cf->cache;
+    struct stat st;
     uint64_t bytes;
     bool over;
 
     pthread_mutex_lock(&cache->mu);
     pthread_mutex_lock(&cf->mu);
     bytes = extent_map_local_bytes(cf->map);
+    /* A file that was made long without being written takes no room. */
+    if (cf->fd >= 0 && !fstat(cf->fd, &st) && (uint64_t)st.st_blocks * 512 < bytes)
+        bytes = (uint64_t)st.st_blocks * 512;
     pthread_mutex_unlock(&cf->mu);
     cache->cached_bytes += bytes - cf->cached_bytes;
     cf->cached_bytes = bytes;
@@ -43,10 +48,10 @@ static bool disk_is_low(const struct cache *cache, uint64_t n)
 }
 
 /*
- * Drops what is clean of a file that is open: a reader of more than the cache holds. io keeps readers and writers
- * out, and a range that is on its way down is remote, so it is not touched.
+ * Drops what is clean of a file that is open: a reader of more than the cache holds. What lies ahead of it is spared,
+ * if `spare`. io keeps readers and writers out, and a range that is on its way down is remote, so it is not touched.
  */
-static void drop_clean(struct cfile *cf)
+static void drop_clean(struct cfile *cf, bool spare)
 {
     uint64_t at = 0, size;
     struct extent ex;
@@ -54,8 +59,13 @@ static void drop_clean(struct cfile *cf)
     pthread_rwlock_wrlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
     size = extent_map_size(cf->map);
-    for (; cf->fd >= 0 && cf->upload_gen == 0 && extent_map_find(cf->map, at, &ex) && at < size; at = ex.end) {
-        if (!ex.local || ex.base == EXTENT_NEW)
+    /* Not what somebody needs whole, nor what could not be had again. */
+    if (cf->fd < 0 || cf->upload_gen != 0 || cf->orphan || cf->wanted_whole > 0 || !list_empty(&cf->changes))
+        size = 0;
+    for (; at < size && extent_map_find(cf->map, at, &ex); at = ex.end) {
+        if (spare && ex.start < cf->read_from && ex.end > cf->read_from)
+            ex.end = cf->read_from;
+        if (!ex.local || ex.base == EXTENT_NEW || (spare && ex.end > cf->read_from && ex.start < cf->read_next))
             continue;
         if (extent_map_drop(cf->map, ex.start, ex.end))
             break;
@@ -70,8 +80,8 @@ int evict_for_fetch(struct cfile *cf, uint64_t n)
 {
     int r = evict_reserve(cf->cache, n);
 
-    if (r == -ENOSPC) {
-        drop_clean(cf);
+    for (int spare = 1; r == -ENOSPC && spare >= 0; spare--) {
+        drop_clean(cf, spare);
         r = evict_reserve(cf->cache, n);
     }
     return r;

@@ -14,6 +14,7 @@
 #include "../oss/base_log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,16 +119,15 @@ static int sink_write(void *arg, uint64_t offset, const void *data, size_t n)
     struct fetch *f = arg;
     struct list served;
     uint64_t start = f->start + (offset - f->base_offset);
-    int r = fill(f, start, data, n);
+    int r = offset < f->base_offset || start + n > f->end ? -EIO : fill(f, start, data, n);
 
     if (r)
         return r;
     list_init(&served);
     pthread_mutex_lock(&f->cf->mu);
-    if (!f->whole) {
-        f->pos = start + n;
+    f->pos = start + n;
+    if (!f->whole)
         take_served(f, &served);
-    }
     pthread_mutex_unlock(&f->cf->mu);
     wake(&served, 0);
     return 0;
@@ -158,6 +158,19 @@ static bool move_on(struct cfile *cf, const char *key)
     return moved;
 }
 
+/* Does the base stand under another key, or as another object, than when the request was sent? */
+static bool base_moved(struct fetch *f, const char *key, const char *etag)
+{
+    const struct base *base;
+    bool moved;
+
+    pthread_mutex_lock(&f->cf->mu);
+    base = cfile_base(f->cf, f->base);
+    moved = !base || strcmp(base->key, key) || strcmp(base->info->etag, etag);
+    pthread_mutex_unlock(&f->cf->mu);
+    return moved;
+}
+
 #define WHOLE_TRIES 3 /* of a body whose checksum is wrong: nothing of it was believed, so it may come again */
 
 static int run(struct fetch *f, char **key)
@@ -178,8 +191,21 @@ static int run(struct fetch *f, char **key)
         return 0; /* written over or replaced meanwhile: the readers look again */
     if (!*key)
         return -ENOMEM;
-    r = cache->oss->ops->get(cache->oss, *key, f->whole ? 0 : f->base_offset,
-                             f->whole ? OSS_WHOLE : f->end - f->start, *etag ? etag : NULL, &sink, NULL, &err);
+    r = evict_for_fetch(f->cf, f->end - f->start);
+    if (r)
+        return r;
+    r = -EIO;
+    for (int i = 0; r == -EIO && i < (f->whole ? WHOLE_TRIES : 1); i++) {
+        f->pos = f->start;
+        r = cache->oss->ops->get(cache->oss, *key, f->whole ? 0 : f->base_offset,
+                                 f->whole ? OSS_WHOLE : f->end - f->start, *etag ? etag : NULL, &sink, NULL, &err);
+        if (!r && f->pos != f->end) {
+            snprintf(err.message, sizeof(err.message), "the object is shorter than it was said to be");
+            r = -EIO;
+        }
+    }
+    if ((r == -ESTALE || r == -ENOENT) && base_moved(f, *key, etag))
+        return 0; /* renamed meanwhile: the readers look again */
     if (r)
         cache_log_error("reading", *key, &err);
     return r;
@@ -256,6 +282,9 @@ static struct fetch *fetch_new(struct cfile *cf, const struct extent *ex, uint64
 static uint64_t window_end(struct cfile *cf, uint64_t start, uint64_t end)
 {
     uint64_t size = cf->attr.size, most = (uint64_t)PIECE_MAX * cf->cache->config.parallel_count * 2;
+
+    if (most > cf->cache->config.cache_size / 4)
+        most = cf->cache->config.cache_size / 4;
 
     if (size <= WHOLE_MAX)
         return size;
@@ -396,6 +425,9 @@ static void all_step(void *arg, int r)
         fetch_range(cf, missing.start, missing.end, all_step, all);
         return;
     }
+    pthread_mutex_lock(&cf->mu);
+    cf->wanted_whole--;
+    pthread_mutex_unlock(&cf->mu);
     all->done(all->arg, r);
     cfile_release(cf);
     free(all);
@@ -409,6 +441,9 @@ void fetch_all(struct cfile *cf, uint64_t start, uint64_t end, cache_done *done,
         done(arg, -ENOMEM);
         return;
     }
+    pthread_mutex_lock(&cf->mu);
+    cf->wanted_whole++;
+    pthread_mutex_unlock(&cf->mu);
     *all = (struct all){.cf = cfile_hold(cf), .start = start, .end = end, .done = done, .arg = arg};
     all_step(all, 0);
 }

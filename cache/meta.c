@@ -48,8 +48,9 @@ struct meta {
     pthread_mutex_t mu; /* guards everything below */
     int64_t ttl_ms;
     size_t max_entries, n_entries;
-    uint64_t change; /* the last change or listing number given out */
-    struct list lru; /* of directories, the most recently used last */
+    uint64_t change;    /* the last change or listing number given out */
+    uint64_t forgotten; /* when something was last forgotten: an older answer is not believed */
+    struct list lru;    /* of directories, the most recently used last */
     struct dir **dirs;
     size_t n_dirs, dir_buckets;
     struct entry **table;
@@ -343,7 +344,7 @@ static void put(struct meta *meta, const char *dir, const char *name, enum meta_
     pthread_mutex_lock(&meta->mu);
     d = dir_find(meta, dir, true);
     e = d ? entry_make(meta, d, name) : NULL;
-    if (e && (local || e->changed <= since)) {
+    if (e && (local || (e->changed <= since && meta->forgotten <= since))) {
         entry_set_state(e, state);
         entry_set_info(e, info);
         free(e->etag);
@@ -380,8 +381,11 @@ void meta_forget(struct meta *meta, const char *dir, const char *name)
     e = d ? entry_find(meta, d, name) : NULL;
     if (e)
         entry_free(meta, e);
-    if (d)
+    if (d) {
         d->listed_until_ms = 0; /* else its silence would say that the name is absent */
+        d->listing = 0;         /* it may have passed the name before */
+    }
+    meta->forgotten = ++meta->change;
     pthread_mutex_unlock(&meta->mu);
 }
 
@@ -390,6 +394,7 @@ void meta_forget_tree(struct meta *meta, const char *prefix)
     size_t n = strlen(prefix);
 
     pthread_mutex_lock(&meta->mu);
+    meta->forgotten = ++meta->change;
     list_for_each_safe (it, &meta->lru) {
         struct dir *d = list_entry(it, struct dir, lru);
 
@@ -417,6 +422,7 @@ void meta_new_dir(struct meta *meta, const char *dir)
         d->listing = 0;
         d->listed_until_ms = clock_ms() + meta->ttl_ms;
         d->marker = true;
+        meta->forgotten = ++meta->change;
     }
     pthread_mutex_unlock(&meta->mu);
 }

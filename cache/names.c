@@ -325,6 +325,7 @@ static void ask(struct cache *cache, const char *dir, const char *name, enum met
 {
     struct names *names = cache->names;
     struct question *q, *fresh = question_new(cache, dir, name);
+    struct meta_result known = {0};
     bool wanted[PROBES] = {state != META_DIR, state != META_FILE, state == META_UNKNOWN};
 
     if (!fresh) {
@@ -337,8 +338,16 @@ static void ask(struct cache *cache, const char *dir, const char *name, enum met
     q = question_find(names, dir, name);
     if (q && waiter)
         list_add_tail(&q->waiters, &waiter->link);
-    if (q) {
+    /* Nobody is asking: but somebody may have had the answer since the caller looked. */
+    if (!q)
+        meta_get(cache->meta, dir, name, &known);
+    if (q || known.state == META_ABSENT || known.info) {
         pthread_mutex_unlock(&names->mu);
+        if (!q && waiter) {
+            waiter->done(waiter->arg, known.info ? 0 : -ENOENT, known.info, known.ttl_ms);
+            free(waiter);
+        }
+        oinfo_put(known.info);
         free(fresh->dir);
         free(fresh);
         return;
@@ -419,6 +428,8 @@ static int list_pages(struct listing *l, struct oss_error *err)
     return r;
 }
 
+static void list_dir(struct cache *cache, const char *dir, bool lookup, cache_done *done, void *arg);
+
 static void listing_run(struct job *job)
 {
     struct listing *l = list_entry(job, struct listing, job);
@@ -439,7 +450,10 @@ static void listing_run(struct job *job)
     list_for_each_safe (it, &waiters) {
         struct list_waiter *w = list_entry(it, struct list_waiter, link);
 
-        w->done(w->arg, r);
+        if (r == -E2BIG && !w->lookup)
+            list_dir(cache, l->dir, false, w->done, w->arg); /* came just when the lookups had given up */
+        else
+            w->done(w->arg, r);
         free(w);
     }
     free(l);

@@ -198,10 +198,14 @@ static void finish_run(struct job *job)
         meta_forget_tree(d->cache->meta, d->to);
     } else {
         d->r = delete_children(d, true);
-        if (d->r)
+        if (d->r) {
+            /* Some are under both names now: nothing is lost, the user is told, and the bucket is asked anew. */
             meta_forget_tree(d->cache->meta, d->from);
-        rekey_files(d);
-        move_names(d);
+            meta_forget_tree(d->cache->meta, d->to);
+        } else {
+            rekey_files(d);
+            move_names(d);
+        }
     }
     dir_end(d);
 }
@@ -401,7 +405,7 @@ static void list_run(struct job *job)
 {
     struct dir_rename *d = list_entry(job, struct dir_rename, job);
 
-    d->r = check_empty(d->cache, d->to);
+    d->r = unsent_below(d->cache, d->to) ? -ENOTEMPTY : check_empty(d->cache, d->to);
     if (!d->r)
         d->r = list_children(d);
     start_children(d);
@@ -472,6 +476,7 @@ void cache_rename_dir(struct cache *cache, const char *from, const char *to, cac
         d->holds[i].key = strdup(files[i]->key);
         pthread_mutex_unlock(&files[i]->mu);
         d->holds[i].change.begin = hold_begin;
+        d->holds[i].change.moves_name = true;
     }
     qsort(d->holds, d->n_holds, sizeof(*d->holds), by_key);
     free(files);

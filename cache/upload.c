@@ -233,7 +233,8 @@ static int prepare(struct upload *u)
     free(u->parts);
     u->jobs = calloc(u->plan.n + 1, sizeof(*u->jobs));
     u->parts = calloc(u->plan.n + 1, sizeof(*u->parts));
-    u->next = u->running = u->done = 0;
+    u->next = u->done = 0;
+    u->running = 1; /* whoever calls advance() */
     if (!r)
         r = u->jobs && u->parts ? 0 : -ENOMEM;
     if (!r && cf->resume)
@@ -649,7 +650,6 @@ static void advance(struct upload *u);
 static void step_ended(struct upload *u, int r, const struct oss_error *err)
 {
     pthread_mutex_lock(&u->mu);
-    u->running--;
     u->done++;
     if (r && !u->r) {
         u->r = r;
@@ -695,19 +695,18 @@ static void step_start(struct upload *u, size_t i)
     if (step->kind == STEP_FETCH)
         fetch_all(u->cf, step->offset, step->offset + step->length, step_fetched, s);
     else
-        pool_submit(u->cf->cache->pool, bulk ? POOL_BULK : POOL_META, &s->job);
+        pool_submit(u->cf->cache->uploads, bulk ? POOL_BULK : POOL_META, &s->job);
 }
 
 /*
- * Starts what may start. The caller's own step has ended, so the last to find nothing running and nothing to start
- * finishes; `running` counts this function too, so that a step which ends at once cannot finish under it.
+ * Starts what may start. The caller's own count is in `running` until here, so that nobody else can find nothing
+ * running and finish under it; who takes the last one away finishes.
  */
 static void advance(struct upload *u)
 {
     bool last;
 
     pthread_mutex_lock(&u->mu);
-    u->running++;
     while (!u->r && u->next < u->plan.n && u->running - 1 < u->cf->cache->config.parallel_count) {
         const struct plan_step *step = &u->plan.steps[u->next];
         /* Of an earlier phase something is still running: all before `next` are started, not all done. */
@@ -723,9 +722,7 @@ static void advance(struct upload *u)
         pthread_mutex_lock(&u->mu);
     }
     u->running--;
-    last = u->running == 0 && (u->r || u->next == u->plan.n);
-    if (last)
-        u->running = SIZE_MAX / 2; /* nobody else is last */
+    last = u->running == 0;
     pthread_mutex_unlock(&u->mu);
     if (last)
         finish(u);
@@ -1069,7 +1066,7 @@ static void upload_begin(struct change *change)
     pthread_mutex_unlock(&cf->mu);
     if (unclear && !unneeded) {
         u->clarify.run = clarify_run;
-        pool_submit(cf->cache->pool, POOL_META, &u->clarify);
+        pool_submit(cf->cache->uploads, POOL_META, &u->clarify);
         return;
     }
     if (unneeded) {
@@ -1128,6 +1125,7 @@ void upload_copy(struct cfile *cf, const char *to, struct oinfo *replaced, copy_
     if (!r) {
         u->jobs = calloc(u->plan.n + 1, sizeof(*u->jobs));
         u->parts = calloc(u->plan.n + 1, sizeof(*u->parts));
+        u->running = 1;
         r = u->jobs && u->parts ? 0 : -ENOMEM;
     }
     if (r) {

@@ -354,6 +354,8 @@ int xattr_set(struct kvlist *headers, const char *name, const void *value, size_
 
     if (strncmp(name, USER_PREFIX, strlen(USER_PREFIX)))
         return -EOPNOTSUPP;
+    if (!name[strlen(USER_PREFIX)])
+        return -EINVAL;
     exists = xattr_get(headers, name, &old) >= 0;
     free(old);
     if (exists && (flags & XATTR_CREATE))

@@ -79,6 +79,14 @@ static void file_info(struct fuse_file_info *fi, struct file *file, bool keep)
     fi->noflush = !file->writable;
 }
 
+static void open_known(struct call *call, struct oinfo *info);
+
+static void open_again(void *arg, int r)
+{
+    (void)r;
+    call_with_info(arg, open_known);
+}
+
 static void open_known(struct call *call, struct oinfo *info)
 {
     struct fs *fs = call->fs;
@@ -91,6 +99,8 @@ static void open_known(struct call *call, struct oinfo *info)
 
     if (!r && S_ISDIR(info->attr.mode))
         r = -EISDIR;
+    if (!r && cache_await_name(fs->cache, key, open_again, call))
+        return;
     if (!r && !(cf = cfile_open(fs->cache, key, info, NULL, writable)))
         r = -ENOMEM;
     if (!r && (call->set & O_TRUNC) && (r = cfile_truncate(cf, 0)))
@@ -122,18 +132,18 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         call_with_info(call, open_known);
 }
 
-/* The kernel has just been told that there is no such name, so nothing is asked. */
-static struct cfile *make_file(struct fs *fs, fuse_req_t req, struct inode *parent, const char *name, mode_t mode,
-                               struct attr *attr, int *r)
+/* The kernel has just been told that there is no such name, so nothing is asked. call->attr is what it begins with.
+ */
+static struct cfile *make_file(struct call *call, int *r)
 {
+    struct fs *fs = call->fs;
     char dir[OSS_KEY_MAX + 2], key[OSS_KEY_MAX + 2];
     struct cfile *cf;
 
-    *r = parent_key(fs, parent, name, false, dir, key);
+    *r = parent_key(fs, call->parent, call->name, false, dir, key);
     if (*r)
         return NULL;
-    attr_of_new(fs, req, parent, S_IFREG | (mode & 07777), attr);
-    cf = cfile_open(fs->cache, key, NULL, attr, true);
+    cf = cfile_open(fs->cache, key, NULL, &call->attr, true);
     if (!cf)
         *r = -ENOMEM;
     else
@@ -141,21 +151,20 @@ static struct cfile *make_file(struct fs *fs, fuse_req_t req, struct inode *pare
     return cf;
 }
 
-void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode, struct fuse_file_info *fi)
+static void create_now(void *arg, int r)
 {
-    struct fs *fs = fs_of(req);
-    struct inode *parent = inode_get(fs->inodes, parent_ino), *inode = NULL;
+    struct call *call = arg;
+    struct fs *fs = call->fs;
     struct fuse_entry_param e = {.entry_timeout = (double)fs->ttl_ms / 1000,
                                  .attr_timeout = (double)fs->ttl_ms / 1000};
+    struct fuse_file_info fi = {.flags = call->set};
+    struct inode *inode = NULL;
     struct file *file = NULL;
-    struct cfile *cf = NULL;
-    struct attr attr;
-    int r = parent ? 0 : -ESTALE;
+    struct cfile *cf;
 
-    if (!r)
-        cf = make_file(fs, req, parent, name, mode, &attr, &r);
+    cf = make_file(call, &r);
     if (!r) {
-        inode = inode_lookup(fs->inodes, parent, name, S_IFREG);
+        inode = inode_lookup(fs->inodes, call->parent, call->name, S_IFREG);
         file = inode ? file_new(fs, inode, cf, true) : NULL;
         if (!inode)
             cfile_close(cf, true);
@@ -164,21 +173,33 @@ void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t m
     if (r) {
         if (inode)
             inode_forget(fs->inodes, inode->ino, 1);
-        reply_err(req, r);
+        call_reply_err(call, r);
     } else {
         file->wrote = true;
         note_content(fs, inode, cf);
-        file_info(fi, file, false);
+        file_info(&fi, file, false);
         e.ino = inode->ino;
-        cfile_attr(cf, &attr);
-        attr_to_stat(&attr, e.ino, false, &e.attr);
-        if (fuse_reply_create(req, &e, fi)) {
+        cfile_attr(cf, &call->attr);
+        attr_to_stat(&call->attr, e.ino, false, &e.attr);
+        if (!call_reply_create(call, &e, &fi)) {
             inode_forget(fs->inodes, e.ino, 1);
             file_free(fs, file);
         }
     }
     inode_put(fs->inodes, inode);
-    inode_put(fs->inodes, parent);
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+    char key[OSS_KEY_MAX + 2];
+    struct call *call = call_on_name(req, parent, name, false, key);
+
+    if (!call)
+        return;
+    call->set = fi->flags;
+    attr_of_new(call->fs, req, call->parent, S_IFREG | (mode & 07777), &call->attr);
+    if (!cache_await_name(call->fs->cache, key, create_now, call))
+        create_now(call, 0);
 }
 
 static void mknod_sent(void *arg, int r)
@@ -213,7 +234,8 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
     call = call_on_name(req, parent, name, false, key);
     if (!call)
         return;
-    cf = make_file(fs, req, call->parent, name, mode, &call->attr, &r);
+    attr_of_new(fs, req, call->parent, S_IFREG | (mode & 07777), &call->attr);
+    cf = make_file(call, &r);
     if (!cf) {
         call_reply_err(call, r);
         return;

@@ -320,3 +320,11 @@ bool call_reply_open(struct call *call, const struct fuse_file_info *fi)
     call_free(call);
     return opened;
 }
+
+bool call_reply_create(struct call *call, const struct fuse_entry_param *e, const struct fuse_file_info *fi)
+{
+    bool opened = claim(call) && !fuse_reply_create(call->req, e, fi);
+
+    call_free(call);
+    return opened;
+}

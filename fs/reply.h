@@ -57,7 +57,8 @@ void call_reply_attr(struct call *call, const struct stat *st, int64_t ttl_ms);
 void call_reply_entry(struct call *call, struct inode *inode, const struct attr *attr, int64_t ttl_ms);
 void call_reply_absent(struct call *call, int64_t ttl_ms);                /* ENOENT that may be remembered */
 bool call_reply_open(struct call *call, const struct fuse_file_info *fi); /* false: nobody got it, no release comes */
-void call_reply_text(struct call *call, const char *text);                /* readlink */
+bool call_reply_create(struct call *call, const struct fuse_entry_param *e, const struct fuse_file_info *fi);
+void call_reply_text(struct call *call, const char *text); /* readlink */
 void call_reply_buf(struct call *call, const void *data, size_t n);
 void call_reply_xattr(struct call *call, const void *data, size_t n,
                       size_t room); /* room 0: only the size is asked */
