@@ -231,14 +231,14 @@ demo:
 deps:
 	@FEDORA='$(DEPS_FEDORA)' ARCH='$(DEPS_ARCH)' ALPINE='$(DEPS_ALPINE)' tests/lint/deps.sh $(DEPS_$(FOR))
 
-# mount(8) finds `mount -t fuse.ossmount` through mount.fuse and the name ossmount in the PATH of root; the link
-# serves `mount -t ossmount` and systems without mount.fuse.
+# The links are how mount(8) and fstab find the program: mount.fuse alone would look only in a PATH of its own.
 SBINDIR ?= /sbin
 install: $(B)/ossmount
 	install -D -m 755 $(B)/ossmount $(DESTDIR)$(PREFIX)/bin/ossmount
-	install -d $(DESTDIR)$(SBINDIR)
-	ln -sfn $(PREFIX)/bin/ossmount $(DESTDIR)$(SBINDIR)/mount.ossmount
-	ln -sfn $(PREFIX)/bin/ossmount $(DESTDIR)$(SBINDIR)/mount.fuse.ossmount
+	@if mkdir -p $(DESTDIR)$(SBINDIR) && [ -w $(DESTDIR)$(SBINDIR) ]; then \
+	    ln -sfn $(PREFIX)/bin/ossmount $(DESTDIR)$(SBINDIR)/mount.ossmount && \
+	    ln -sfn $(PREFIX)/bin/ossmount $(DESTDIR)$(SBINDIR)/mount.fuse.ossmount; \
+	else echo "make install: no link for mount(8) and fstab: $(SBINDIR) is not writable"; fi
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/ossmount

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -486,6 +487,41 @@ def test_by_fstab(command):
     assert "- fuse.ossmount %s:/data " % BUCKET in done.stdout
     command.wait_end()
     command.server.check_object("data/f", b"hello\n")
+
+
+def test_unprivileged_user(command):
+    """A user without any right mounts by fusermount3, reads and writes; allow_other needs the administrator."""
+    user = 65534
+    fuse = os.path.join(command.directory, "fuse")
+    os.mknod(fuse, 0o666 | stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
+    os.chmod(fuse, 0o666)
+    binary = os.path.join(command.directory, "ossmount")
+    shutil.copy(OSSMOUNT, binary)
+    os.makedirs(command.state, mode=0o700)
+    for path in (command.directory, command.mnt, command.passwd, command.state):
+        os.chown(path, user, user)
+    done = run(
+        [
+            "unshare", "-m", "--propagation", "slave", "/bin/sh", "-c",
+            """
+            set -e
+            mount --bind "$1" /dev/fuse
+            [ ! -e /etc/fuse.conf ] || mount --bind /dev/null /etc/fuse.conf
+            as="setpriv --reuid=65534 --regid=65534 --clear-groups"
+            if $as "$2" "$3" "$4" -o "$5,allow_other"; then exit 9; fi
+            $as "$2" "$3" "$4" -o "$5"
+            grep "$4 " /proc/self/mountinfo
+            $as sh -c 'echo hello >"$0/f"; stat -c %u "$0/f"' "$4"
+            $as fusermount3 -u "$4"
+            """,
+            "sh", fuse, binary, BUCKET, command.mnt, command.options(),
+        ],
+        env=command.env(),
+    )  # fmt: skip
+    assert "allow_other" in done.stderr and "user_allow_other" in done.stderr
+    assert "- fuse.ossmount %s " % BUCKET in done.stdout and done.stdout.endswith("\n%d\n" % user)
+    command.wait_end()
+    command.server.check_object("f", b"hello\n")
 
 
 def test_as_mount_helper(command):
