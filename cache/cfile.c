@@ -443,6 +443,8 @@ static struct cfile *obtain(struct cache *cache, const char *key, struct oinfo *
 
         ref_locked(cf);
         pthread_mutex_lock(&cf->mu);
+        if (!known && info && cf->object && info->last_modified >= cf->object->last_modified)
+            known = oinfo_get(info); /* they have forgotten already: the caller has just been told */
         same = catch_up(cf, known);
         if (!same) {
             table_remove(cache, cf);

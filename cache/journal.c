@@ -492,6 +492,9 @@ static void get_commit(struct reader *in, struct journal_state *s)
 /* false: a type that this version does not know. */
 static bool apply(struct journal_state *s, enum record_type type, struct reader *in)
 {
+    /* BEGIN is the first one, and only that. */
+    if ((type == RECORD_BEGIN) != (s->sequence == 0))
+        return false;
     switch (type) {
     case RECORD_BEGIN:
         get_begin(in, s);

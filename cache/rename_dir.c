@@ -220,7 +220,6 @@ static void child_ended(struct child *child, int r)
 
     child->copied = !r;
     pthread_mutex_lock(&d->mu);
-    d->running--;
     if (r && !d->r)
         d->r = r;
     pthread_mutex_unlock(&d->mu);
@@ -324,12 +323,13 @@ static void child_run(struct job *job)
         child_ended(child, r);
 }
 
+/* The caller's own count is in `running` until here: who takes the last one away goes on. */
 static void start_children(struct dir_rename *d)
 {
     bool last;
 
     pthread_mutex_lock(&d->mu);
-    while (!d->r && d->next < d->n_children && d->running < COPIES_AT_ONCE) {
+    while (!d->r && d->next < d->n_children && d->running <= COPIES_AT_ONCE) {
         struct child *child = &d->children[d->next++];
 
         d->running++;
@@ -337,9 +337,7 @@ static void start_children(struct dir_rename *d)
         child->job.run = child_run;
         pool_submit(d->cache->pool, POOL_META, &child->job);
     }
-    last = d->running == 0 && (d->r || d->next == d->n_children);
-    if (last)
-        d->running = SIZE_MAX; /* nobody else is last */
+    last = --d->running == 0;
     pthread_mutex_unlock(&d->mu);
     if (!last)
         return;
@@ -408,6 +406,7 @@ static void list_run(struct job *job)
     d->r = unsent_below(d->cache, d->to) ? -ENOTEMPTY : check_empty(d->cache, d->to);
     if (!d->r)
         d->r = list_children(d);
+    d->running = 1;
     start_children(d);
 }
 

@@ -169,6 +169,8 @@ void fs_set_session(struct fs *fs, struct fuse_session *session)
 
 void fs_drain(struct fs *fs)
 {
+    /* First what is on its way, with the callbacks that may still open or end a handle; then the handles. */
+    cache_drain(fs->cache);
     files_end(fs);
     dirs_end(fs);
     cache_drain(fs->cache);
