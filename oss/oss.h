@@ -33,17 +33,17 @@
 #include <time.h>
 
 /* Limits of the service (OSS documentation, "Limits"; fact sheet section 3). */
-#define OSS_KEY_MAX       1023                    /* bytes of a key */
-#define OSS_META_MAX      8192                    /* bytes of user metadata, names and values together */
-#define OSS_PART_MIN      102400LL                /* bytes of a part that is not the last */
-#define OSS_PART_MAX      (5LL << 30)             /* bytes of a part */
-#define OSS_PARTS_MAX     10000                   /* parts of an upload, and the highest part number */
-#define OSS_PUT_MAX       (5LL << 30)             /* bytes of PutObject, and of an appendable object */
-#define OSS_COPY_MAX      (1LL << 30)             /* bytes of a single copy that every text of the API allows */
+#define OSS_KEY_MAX       1023                     /* bytes of a key */
+#define OSS_META_MAX      8192                     /* bytes of user metadata, names and values together */
+#define OSS_PART_MIN      102400LL                 /* bytes of a part that is not the last */
+#define OSS_PART_MAX      (5LL << 30)              /* bytes of a part */
+#define OSS_PARTS_MAX     10000                    /* parts of an upload, and the highest part number */
+#define OSS_PUT_MAX       (5LL << 30)              /* bytes of PutObject, and of an appendable object */
+#define OSS_COPY_MAX      (1LL << 30)              /* bytes of a single copy that every text of the API allows */
 #define OSS_OBJECT_MAX    (10000LL * OSS_PART_MAX) /* 48.8 TB */
-#define OSS_LIST_MAX      1000                    /* entries of a list page, keys of a batch delete */
-#define OSS_ETAG_SIZE     72                      /* room for an ETag and its NUL; a longer one is an error */
-#define OSS_UPLOADID_SIZE 256                     /* room for an upload id and its NUL */
+#define OSS_LIST_MAX      1000                     /* entries of a list page, keys of a batch delete */
+#define OSS_ETAG_SIZE     72                       /* room for an ETag and its NUL; a longer one is an error */
+#define OSS_UPLOADID_SIZE 256                      /* room for an upload id and its NUL */
 
 /* ------------------------------------------------------------------------------------------------ client */
 
@@ -61,24 +61,24 @@ struct oss_config {
     const char *bucket;
     const char *region; /* "cn-hangzhou"; NULL: taken from the endpoint (V4 only; needed where it cannot be) */
     enum oss_addressing addressing;
-    int signature_version;       /* 4 or 1 */
-    struct oss_cred *cred;       /* borrowed, outlives the client */
-    const char *ca_file;         /* PEM file of trusted certificates, NULL: the system's */
-    const char *user_agent;      /* NULL: "ossmount" */
-    bool check_crc;              /* send and compare CRC-64 (x-oss-hash-crc64ecma) */
-    unsigned retries;            /* tries after the first; 0: none */
-    int64_t connect_timeout_ms;  /* TCP and TLS */
-    int64_t stall_timeout_ms;    /* a transfer without a byte of progress for so long is given up */
-    int64_t meta_deadline_ms;    /* a request without a body, all its tries together */
+    int signature_version;        /* 4 or 1 */
+    struct oss_cred *cred;        /* borrowed, outlives the client */
+    const char *ca_file;          /* PEM file of trusted certificates, NULL: the system's */
+    const char *user_agent;       /* NULL: "ossmount" */
+    bool check_crc;               /* send and compare CRC-64 (x-oss-hash-crc64ecma) */
+    unsigned retries;             /* tries after the first; 0: none */
+    int64_t connect_timeout_ms;   /* TCP and TLS */
+    int64_t stall_timeout_ms;     /* a transfer without a byte of progress for so long is given up */
+    int64_t meta_deadline_ms;     /* a request without a body, all its tries together */
     int64_t transfer_deadline_ms; /* a transfer: no new try begins when none of its bytes moved for so long */
 };
 
 /* The defaults: V4, CRC on, 5 retries, 10 s connect, 60 s stall, 30 s metadata, 60 s transfer. */
-#define OSS_CONFIG_DEFAULTS                                                                                          \
-    (struct oss_config)                                                                                              \
-    {                                                                                                                \
-        .signature_version = 4, .check_crc = true, .retries = 5, .connect_timeout_ms = 10000,                        \
-        .stall_timeout_ms = 60000, .meta_deadline_ms = 30000, .transfer_deadline_ms = 60000                          \
+#define OSS_CONFIG_DEFAULTS                                                                   \
+    (struct oss_config)                                                                       \
+    {                                                                                         \
+        .signature_version = 4, .check_crc = true, .retries = 5, .connect_timeout_ms = 10000, \
+        .stall_timeout_ms = 60000, .meta_deadline_ms = 30000, .transfer_deadline_ms = 60000   \
     }
 
 /* What the service, or the way to it, said of a failure; for the log and the user. */
@@ -91,7 +91,7 @@ struct oss_error {
     int64_t next_position; /* AppendObject's 409: the true length; else -1 */
     time_t date;           /* the server's Date, 0 when there was none */
     unsigned tries;        /* how often it was sent */
-    bool ambiguous; /* a try was sent and its reply was lost: the service may have carried the request out */
+    bool ambiguous;        /* a try was sent and its reply was lost: the service may have carried the request out */
 };
 
 /* Totals since the client was made, for the status command; read with oss_stats(). */
@@ -346,8 +346,8 @@ struct oss_ops {
                     struct oss_error *err);
 
     /* UploadPart, with the CRC as for put. out: number, size, etag, crc64. */
-    int (*upload_part)(struct oss *oss, const char *key, const char *id, int number,
-                       const struct oss_source *source, struct oss_part *out, struct oss_error *err);
+    int (*upload_part)(struct oss *oss, const char *key, const char *id, int number, const struct oss_source *source,
+                       struct oss_part *out, struct oss_error *err);
 
     /* UploadPartCopy of [offset, offset + length) of `from`, tied to its ETag (required). */
     int (*copy_part)(struct oss *oss, const char *key, const char *id, int number, const char *from,

@@ -1,0 +1,253 @@
+/* The content of a file: its data file, reading, writing, truncation. The second half of cfile.h. */
+#include "journal.h"
+
+#include "../oss/base_log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int cfile_need_path(struct cfile *cf)
+{
+    struct cache *cache = cf->cache;
+    uint64_t number;
+
+    if (cf->path)
+        return 0;
+    number = __atomic_fetch_add(&cache->next_file, 1, __ATOMIC_RELAXED);
+    if (asprintf(&cf->path, "%s/data/%016llx", cache->config.state_dir, (unsigned long long)number) < 0) {
+        cf->path = NULL;
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+int cfile_need_fd(struct cfile *cf)
+{
+    int r;
+
+    if (cf->fd >= 0)
+        return 0;
+    r = cfile_need_path(cf);
+    if (r)
+        return r;
+    cf->fd = open(cf->path, O_RDWR | (cf->has_data ? 0 : O_CREAT | O_EXCL) | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (cf->fd < 0) {
+        r = -errno;
+        log_err("data file %s: %s", cf->path, strerror(errno));
+    } else {
+        cf->has_data = true;
+    }
+    return r;
+}
+
+int pwrite_all(int fd, const char *from, size_t n, uint64_t offset)
+{
+    while (n > 0) {
+        ssize_t w = pwrite(fd, from, n, (off_t)offset);
+
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w < 0)
+            return -errno;
+        from += w;
+        offset += (uint64_t)w;
+        n -= (size_t)w;
+    }
+    return 0;
+}
+
+/* io held. */
+static int pread_locked(struct cfile *cf, void *to, size_t n, uint64_t offset)
+{
+    char *p = to;
+    int fd, r = 0;
+
+    pthread_mutex_lock(&cf->mu);
+    if (cf->has_data)
+        r = cfile_need_fd(cf);
+    fd = cf->fd;
+    pthread_mutex_unlock(&cf->mu);
+    if (r)
+        return r;
+    while (n > 0) {
+        ssize_t got = fd < 0 ? 0 : pread(fd, p, n, (off_t)offset);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            r = -errno;
+        if (got <= 0)
+            break;
+        p += got;
+        offset += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    if (!r)
+        memset(p, 0, n);
+    return r;
+}
+
+int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset)
+{
+    int r;
+
+    pthread_rwlock_rdlock(&cf->io);
+    r = pread_locked(cf, to, n, offset);
+    pthread_rwlock_unlock(&cf->io);
+    return r;
+}
+
+ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offset, bool append)
+{
+    int fd, r = evict_reserve(cf->cache, n);
+
+    if (r)
+        return r;
+    pthread_mutex_lock(&cf->mu);
+    r = cfile_need_fd(cf);
+    fd = cf->fd;
+    pthread_mutex_unlock(&cf->mu);
+    if (r)
+        return r;
+    if (append)
+        pthread_rwlock_wrlock(&cf->io);
+    else
+        pthread_rwlock_rdlock(&cf->io);
+    /* Behind io, so that no COMMIT comes between this mark and the bytes. */
+    pthread_mutex_lock(&cf->mu);
+    if (append)
+        offset = cf->attr.size;
+    r = journal_dirty(cf);
+    pthread_mutex_unlock(&cf->mu);
+    if (!r && (offset + n > cf->cache->config.limits.object_max || offset + n < offset))
+        r = -EFBIG;
+    if (!r)
+        r = pwrite_all(fd, from, n, offset);
+    if (!r) {
+        pthread_mutex_lock(&cf->mu);
+        r = extent_map_write(cf->map, offset, offset + n, cf->epoch);
+        if (!r) {
+            if (offset + n > cf->attr.size)
+                cf->attr.size = offset + n;
+            clock_gettime(CLOCK_REALTIME_COARSE, &cf->attr.mtime);
+            cf->written = true;
+            cf->only_appends = cf->only_appends && append;
+            cfile_changed(cf, true);
+        }
+        pthread_mutex_unlock(&cf->mu);
+    }
+    pthread_rwlock_unlock(&cf->io);
+    evict_account(cf);
+    return r ? r : (ssize_t)n;
+}
+
+int cfile_truncate(struct cfile *cf, uint64_t size)
+{
+    int r = 0;
+
+    if (size > cf->cache->config.limits.object_max)
+        return -EFBIG;
+    pthread_rwlock_wrlock(&cf->io);
+    pthread_mutex_lock(&cf->mu);
+    if (size != cf->attr.size)
+        r = journal_dirty(cf);
+    if (!r && size < cf->attr.size && cf->has_data) {
+        r = cfile_need_fd(cf);
+        if (!r && ftruncate(cf->fd, (off_t)size))
+            r = -errno;
+    }
+    if (!r)
+        r = extent_map_truncate(cf->map, size, cf->epoch);
+    if (!r) {
+        bool differs = size != cf->attr.size;
+
+        if (size < cf->cut)
+            cf->cut = size;
+        if (size == 0)
+            cf->written = false;
+        cf->attr.size = size;
+        cf->only_appends = false;
+        clock_gettime(CLOCK_REALTIME, &cf->attr.mtime);
+        if (differs)
+            cfile_prune_bases(cf);
+        cfile_changed(cf, differs || cf->data_gen > cf->data_sent_gen);
+        cfile_check(cf);
+    }
+    pthread_mutex_unlock(&cf->mu);
+    pthread_rwlock_unlock(&cf->io);
+    evict_account(cf);
+    return r;
+}
+
+struct read_op {
+    struct cfile *cf;
+    void *to;
+    size_t n;
+    uint64_t offset;
+    cache_done *done;
+    void *arg;
+};
+
+static void read_fetched(void *arg, int r);
+
+/* Reads what is local; else fetches the first missing piece and comes again. */
+static void read_step(struct read_op *op)
+{
+    struct cfile *cf = op->cf;
+    struct extent missing;
+    size_t n = 0;
+    bool remote = false;
+    int r = 0;
+
+    /* What the map calls local stays so until it is read: only behind io may it be dropped. */
+    pthread_rwlock_rdlock(&cf->io);
+    pthread_mutex_lock(&cf->mu);
+    if (op->offset < cf->attr.size) {
+        n = op->n < cf->attr.size - op->offset ? op->n : (size_t)(cf->attr.size - op->offset);
+        remote = extent_map_next_remote(cf->map, op->offset, op->offset + n, &missing);
+        if (!remote)
+            cf->served = true;
+    }
+    pthread_mutex_unlock(&cf->mu);
+    if (n && !remote)
+        r = pread_locked(cf, op->to, n, op->offset);
+    pthread_rwlock_unlock(&cf->io);
+    if (remote) {
+        fetch_range(cf, missing.start, missing.end, read_fetched, op);
+        return;
+    }
+    if (n)
+        fetch_ahead(cf, op->offset, op->offset + n);
+    op->done(op->arg, r ? r : (int)n);
+    cfile_release(cf);
+    free(op);
+}
+
+static void read_fetched(void *arg, int r)
+{
+    struct read_op *op = arg;
+
+    if (!r) {
+        read_step(op);
+        return;
+    }
+    op->done(op->arg, r);
+    cfile_release(op->cf);
+    free(op);
+}
+
+void cfile_read(struct cfile *cf, void *to, size_t n, uint64_t offset, cache_done *done, void *arg)
+{
+    struct read_op *op = malloc(sizeof(*op));
+
+    if (!op) {
+        done(arg, -ENOMEM);
+        return;
+    }
+    *op = (struct read_op){.cf = cfile_hold(cf), .to = to, .n = n, .offset = offset, .done = done, .arg = arg};
+    read_step(op);
+}

@@ -1,0 +1,418 @@
+/*
+ * The steps of a plan: what each of them asks of the bucket. Each runs on a worker and waits for nothing but its
+ * answer.
+ *
+ * Content that changes while it is sent. A writer is not stopped; a part or a body whose CRC no longer fits what was
+ * announced is refused by the service (InvalidCRC64) and nothing is stored. Such a step is sent again from a copy
+ * that is made while writers are kept out for the moment of a local copy. Parts that were overtaken by a write are
+ * sent again before the upload is completed.
+ */
+#include "upload.h"
+
+#include "../oss/base_log.h"
+#include "../oss/crc64.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define COPY_CHUNK (1u << 20)
+
+int object_acl(struct cache *cache, const char *key, char acl[24], struct oss_error *err)
+{
+    int r = cache->oss->ops->get_acl(cache->oss, key, acl, err);
+
+    if (r == -EACCES)
+        log_err(
+            "the ACL of %s cannot be read, so it cannot be kept: grant oss:GetObjectAcl, or mount with keep_acl=no",
+            key);
+    if (r || !strcmp(acl, "default"))
+        *acl = '\0';
+    return r == -ENOENT ? 0 : r;
+}
+
+/* The ACL of an object that is about to be replaced or copied, if it has one of its own. On a worker. */
+static int find_acl(struct upload *u, struct oss_error *err)
+{
+    struct cache *cache = u->cf->cache;
+    int r = 0;
+
+    if (!cache->config.keep_acl)
+        return 0;
+    if (u->source && !u->source->acl_default)
+        r = object_acl(cache, u->copy_only ? u->cf->key : u->target, u->acl, err);
+    if (!r && !*u->acl && u->replaced && !u->replaced->acl_default)
+        r = object_acl(cache, u->target, u->acl, err);
+    return r;
+}
+
+static int with_acl(struct upload *u, struct kvlist *headers)
+{
+    int r = kv_copy(headers, &u->headers);
+
+    return !r && *u->acl ? kv_set(headers, "x-oss-object-acl", u->acl) : r;
+}
+
+/* ------------------------------------------------------------------------------------------ the steps */
+
+struct body {
+    struct cfile *cf;
+    uint64_t offset; /* of the body in the file */
+    int copy;        /* descriptor of a copy of the range, or -1 */
+};
+
+/*
+ * Was the file cut off before `end` since the plan was made? Zeros that nobody wrote must not go out in place of what
+ * was cut: the upload begins anew (EAGAIN).
+ */
+static bool was_cut(struct cfile *cf, uint64_t end)
+{
+    bool cut;
+
+    pthread_mutex_lock(&cf->mu);
+    cut = end > cf->cut;
+    pthread_mutex_unlock(&cf->mu);
+    return cut;
+}
+
+static int body_read(void *arg, uint64_t offset, void *to, size_t n)
+{
+    struct body *b = arg;
+    char *p = to;
+    int r;
+
+    if (b->copy < 0) {
+        r = cfile_pread(b->cf, to, n, b->offset + offset);
+        return !r && was_cut(b->cf, b->offset + offset + n) ? -EAGAIN : r;
+    }
+    while (n > 0) {
+        ssize_t got = pread(b->copy, p, n, (off_t)offset);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -errno;
+        if (got == 0) {
+            memset(p, 0, n);
+            break;
+        }
+        p += got;
+        offset += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    return 0;
+}
+
+/* A copy of the range in a nameless file, made while writers are kept out. */
+static int body_copy(struct body *b, uint64_t length)
+{
+    struct cfile *cf = b->cf;
+    char *chunk = malloc(COPY_CHUNK);
+    int r = 0;
+
+    b->copy = open(cf->cache->config.state_dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    if (!chunk || b->copy < 0) {
+        r = chunk ? -errno : -ENOMEM;
+        free(chunk);
+        return r;
+    }
+    pthread_rwlock_wrlock(&cf->io);
+    for (uint64_t at = 0; !r && at < length;) {
+        size_t n = length - at < COPY_CHUNK ? (size_t)(length - at) : COPY_CHUNK;
+        ssize_t got = cf->fd < 0 ? 0 : pread(cf->fd, chunk, n, (off_t)(b->offset + at));
+
+        if (got < 0)
+            r = -errno;
+        if (got <= 0)
+            break;
+        r = pwrite_all(b->copy, chunk, (size_t)got, at);
+        at += (uint64_t)got;
+    }
+    if (!r && was_cut(cf, b->offset + length))
+        r = -EAGAIN;
+    pthread_rwlock_unlock(&cf->io);
+    free(chunk);
+    return r;
+}
+
+/* What a PUT will make the object, for the journal; the client needs the CRC anyway. */
+static int announce_put(struct upload *u, struct oss_source *source)
+{
+    struct cfile *cf = u->cf;
+    size_t size = source->size < COPY_CHUNK ? (size_t)source->size : COPY_CHUNK;
+    char *chunk = malloc(size + 1);
+    int r = chunk ? 0 : -ENOMEM;
+
+    source->crc64 = 0;
+    for (uint64_t at = 0; !r && at < source->size; at += size) {
+        size_t n = source->size - at < size ? (size_t)(source->size - at) : size;
+
+        r = source->read(source->arg, at, chunk, n);
+        if (!r)
+            source->crc64 = crc64(source->crc64, chunk, n);
+    }
+    free(chunk);
+    source->has_crc = !r;
+    pthread_mutex_lock(&cf->mu);
+    if (!r)
+        r = journal_final(cf, source->size, source->crc64);
+    pthread_mutex_unlock(&cf->mu);
+    return r;
+}
+
+/* PutObject or UploadPart of a range of the data file; once more from a copy when a writer came in between. */
+static int send(struct upload *u, const struct plan_step *step, struct oss_part *part, struct oss_error *err)
+{
+    struct oss *oss = u->cf->cache->oss;
+    struct body body = {.cf = u->cf, .offset = step->offset, .copy = -1};
+    struct oss_source source = {.read = body_read, .arg = &body, .size = step->length};
+    struct kvlist headers = {0};
+    struct oss_put_opts opts = {.headers = &headers};
+    int r = part ? 0 : with_acl(u, &headers);
+
+    for (int attempt = 0; !r && attempt < 2; attempt++) {
+        if (!part && (r = announce_put(u, &source)))
+            break;
+        if (part)
+            r = oss->ops->upload_part(oss, u->target, u->upload_id, step->number, &source, part, err);
+        else
+            r = oss->ops->put(oss, u->target, &source, &opts, &u->result, err);
+        if (!r || strcmp(err->code, "InvalidCRC64") || attempt)
+            break;
+        r = body_copy(&body, step->length);
+    }
+    if (body.copy >= 0)
+        close(body.copy);
+    kv_free(&headers);
+    return r;
+}
+
+static int run_initiate(struct upload *u, struct oss_error *err)
+{
+    struct cfile *cf = u->cf;
+    struct oss *oss = cf->cache->oss;
+    struct oss_put_opts opts = {.headers = &u->headers};
+    int r = 0;
+
+    if (*u->upload_id)
+        return 0; /* gone on with */
+    if (!u->copy_only) {
+        pthread_mutex_lock(&cf->mu);
+        r = journal_intent(cf);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    if (!r)
+        r = oss->ops->initiate(oss, u->target, &opts, u->upload_id, err);
+    if (!r && !u->copy_only) {
+        pthread_mutex_lock(&cf->mu);
+        r = journal_upload(cf, u->upload_id);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    return r;
+}
+
+static int run_part_copy(struct upload *u, const struct plan_step *step, struct oss_part *part, struct oss_error *err)
+{
+    struct cfile *cf = u->cf;
+    struct oss *oss = cf->cache->oss;
+    char etag[OSS_ETAG_SIZE] = "", *from = NULL;
+    const struct base *base;
+    int r;
+
+    pthread_mutex_lock(&cf->mu);
+    base = cfile_base(cf, step->base);
+    if (base) {
+        from = strdup(base->key);
+        memcpy(etag, base->info->etag, sizeof(etag));
+    }
+    pthread_mutex_unlock(&cf->mu);
+    if (!base)
+        return -ESTALE;
+    if (!from)
+        return -ENOMEM;
+    r = oss->ops->copy_part(oss, u->target, u->upload_id, step->number, from, etag, step->base_offset, step->length,
+                            part, err);
+    free(from);
+    return r;
+}
+
+/*
+ * Writes that came while the parts were on their way: parts that went before a write and parts that went after it
+ * would together be a file that never was. mu held. Marks the parts to be sent again, and takes what was written
+ * until now into this upload; false when there is nothing to do, or nothing can be done (the file has another length
+ * by now, or the write is in a part that the service copied): what then goes out is each part's state at its own
+ * moment, until the next flush.
+ */
+static bool take_in_changes(struct upload *u, bool *again)
+{
+    struct cfile *cf = u->cf;
+    bool any = false;
+    struct extent ex;
+
+    if (cf->data_gen == u->data_gen || cf->attr.size != u->size)
+        return false;
+    for (size_t i = 0; i < u->plan.n; i++) {
+        const struct plan_step *step = &u->plan.steps[i];
+        uint64_t at = step->offset, end = step->offset + step->length;
+
+        again[i] = false;
+        if (upload_phase(step->kind) != 2)
+            continue;
+        for (; !again[i] && extent_map_next_dirty(cf->map, at, end, &ex); at = ex.end)
+            again[i] = ex.epoch > u->epoch;
+        if (again[i] && step->kind != STEP_PART)
+            return false;
+        any = any || again[i];
+    }
+    if (!any || journal_commit(cf))
+        return false;
+    u->epoch = cf->epoch++;
+    u->data_gen = cf->data_gen;
+    cf->upload_gen = cf->gen;
+    cf->state = CFILE_UPLOADING;
+    cfile_check(cf);
+    return true;
+}
+
+#define ROUNDS 3 /* for a writer that never stops */
+
+static int send_changes(struct upload *u, struct oss_error *err)
+{
+    struct cfile *cf = u->cf;
+    bool *again = calloc(u->plan.n, sizeof(*again));
+    bool more = again != NULL;
+    int r = again ? 0 : -ENOMEM;
+
+    for (int round = 0; !r && more && round < ROUNDS; round++) {
+        pthread_rwlock_wrlock(&cf->io);
+        pthread_mutex_lock(&cf->mu);
+        more = take_in_changes(u, again);
+        pthread_mutex_unlock(&cf->mu);
+        pthread_rwlock_unlock(&cf->io);
+        for (size_t i = 0; !r && more && i < u->plan.n; i++)
+            if (again[i])
+                r = send(u, &u->plan.steps[i], &u->parts[i], err);
+    }
+    free(again);
+    return r;
+}
+
+static int run_complete(struct upload *u, struct oss_error *err)
+{
+    struct oss *oss = u->cf->cache->oss;
+    struct kvlist acl = {0};
+    struct oss_put_opts opts = {.headers = &acl};
+    struct oss_part *parts = calloc(u->plan.n, sizeof(*parts));
+    bool has_crc = true;
+    uint64_t crc = 0;
+    size_t n = 0;
+    int r = parts ? 0 : -ENOMEM;
+
+    if (!r && !u->copy_only)
+        r = send_changes(u, err);
+    for (size_t i = 0; !r && i < u->plan.n; i++) {
+        if (upload_phase(u->plan.steps[i].kind) != 2)
+            continue;
+        parts[n++] = u->parts[i];
+        has_crc = has_crc && u->parts[i].has_crc;
+        crc = crc64_combine(crc, u->parts[i].crc64, u->plan.steps[i].length);
+    }
+    if (!r && *u->acl)
+        r = kv_set(&acl, "x-oss-object-acl", u->acl);
+    if (!r && has_crc && !u->copy_only) {
+        pthread_mutex_lock(&u->cf->mu);
+        r = journal_final(u->cf, u->size, crc);
+        pthread_mutex_unlock(&u->cf->mu);
+    }
+    u->completing = !r;
+    if (!r)
+        r = oss->ops->complete(oss, u->target, u->upload_id, parts, n, u->size, has_crc, crc, &opts, &u->result, err);
+    if (!r)
+        *u->upload_id = '\0'; /* nothing left to abort */
+    kv_free(&acl);
+    free(parts);
+    return r;
+}
+
+static int run_copy(struct upload *u, struct oss_error *err)
+{
+    struct oss *oss = u->cf->cache->oss;
+    struct kvlist headers = {0};
+    struct oss_copy_opts opts = {.replace = u->replace, .headers = &headers};
+    char *from = NULL;
+    int r = 0;
+
+    if (u->replace)
+        r = with_acl(u, &headers);
+    else if (*u->acl)
+        r = kv_set(&headers, "x-oss-object-acl", u->acl);
+    if (u->source && *u->source->etag)
+        opts.if_match = u->source->etag;
+    pthread_mutex_lock(&u->cf->mu);
+    from = strdup(u->cf->key);
+    pthread_mutex_unlock(&u->cf->mu);
+    if (!r)
+        r = from ? oss->ops->copy(oss, from, u->target, &opts, &u->result, err) : -ENOMEM;
+    free(from);
+    kv_free(&headers);
+    return r;
+}
+
+static int run_append(struct upload *u, const struct plan_step *step, struct oss_error *err)
+{
+    struct oss *oss = u->cf->cache->oss;
+    struct body body = {.cf = u->cf, .offset = step->offset, .copy = -1};
+    struct oss_source source = {.read = body_read, .arg = &body, .size = step->length};
+    struct oss_put_opts opts = {.headers = &u->headers};
+
+    return oss->ops->append(oss, u->target, step->offset, &source, &opts, &u->result, err);
+}
+
+/* Parts take their time: just before what an earlier daemon left replaces the object, another look at that. */
+static int check_again(struct upload *u, struct oss_error *err)
+{
+    struct oss_object now = {0};
+    int r = recover_check(u->cf, &now, err);
+
+    oss_object_free(&now);
+    return r;
+}
+
+int upload_step(struct upload *u, size_t i, struct oss_error *err)
+{
+    const struct plan_step *step = &u->plan.steps[i];
+    int r = 0;
+
+    if (upload_phase(step->kind) == 2 && u->parts[i].number == step->number)
+        return 0; /* an earlier daemon has sent it */
+    if (u->cf->recovered && step->kind == STEP_COMPLETE)
+        r = check_again(u, err);
+    if (r)
+        return r;
+    /* Whatever makes or replaces the object first sees to its ACL. */
+    if (step->kind == STEP_PUT || step->kind == STEP_INITIATE || step->kind == STEP_COPY_SELF)
+        r = find_acl(u, err);
+    if (r)
+        return r;
+    switch (step->kind) {
+    case STEP_PUT:
+        return send(u, step, NULL, err);
+    case STEP_APPEND:
+        return run_append(u, step, err);
+    case STEP_INITIATE:
+        return run_initiate(u, err);
+    case STEP_PART:
+        return send(u, step, &u->parts[i], err);
+    case STEP_PART_COPY:
+        return run_part_copy(u, step, &u->parts[i], err);
+    case STEP_COMPLETE:
+        return run_complete(u, err);
+    case STEP_COPY_SELF:
+        return run_copy(u, err);
+    case STEP_FETCH:
+        break; /* is no job */
+    }
+    return -EINVAL;
+}
