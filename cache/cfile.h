@@ -293,6 +293,12 @@ int key_split(const char *key, char **dir, const char **name);
 /* The end: every cfile goes; the data of what is unsent stays on disk, and is named in the log. */
 void cfile_free_all(struct cache *cache);
 
+/*
+ * Does a page of a listing go on behind the one before, whose highest name is *last (NULL at first; the caller frees
+ * it)? 0; -EIO for a listing that stands still and would never end; -ENOMEM.
+ */
+int list_advances(const struct oss_list *page, char **last);
+
 /* Before the object that open handles may still read goes, what is not local of it is fetched. */
 void save_for_handles(struct cfile *cf, cache_done *done, void *arg);
 

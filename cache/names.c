@@ -388,12 +388,31 @@ static void ask_in_advance(struct cache *cache, const char *dir, const char *nam
 
 /* ----------------------------------------------------------------------------------------- listings */
 
+int list_advances(const struct oss_list *page, char **last)
+{
+    const char *highest = NULL;
+
+    for (size_t i = 0; i < page->n_entries; i++)
+        if (!highest || strcmp(page->entries[i].key, highest) > 0)
+            highest = page->entries[i].key;
+    for (size_t i = 0; i < page->n_prefixes; i++)
+        if (!highest || strcmp(page->prefixes[i], highest) > 0)
+            highest = page->prefixes[i];
+    if (!page->truncated)
+        return 0;
+    if (!highest || (*last && strcmp(highest, *last) <= 0))
+        return -EIO;
+    free(*last);
+    *last = strdup(highest);
+    return *last ? 0 : -ENOMEM;
+}
+
 /* Lists to the end, or until it is too long for the lookups that wait. One meta worker is busy with it meanwhile. */
 static int list_pages(struct listing *l, struct oss_error *err)
 {
     struct cache *cache = l->cache;
     struct names *names = cache->names;
-    char *token = NULL;
+    char *token = NULL, *last = NULL;
     int r;
 
     for (unsigned page = 1;; page++) {
@@ -407,7 +426,8 @@ static int list_pages(struct listing *l, struct oss_error *err)
         if (r)
             break;
         atomic_fetch_add(&names->hidden, meta_list_page(cache->meta, l->dir, l->number, &list));
-        token = list.truncated ? list.next : NULL;
+        r = list_advances(&list, &last);
+        token = !r && list.truncated ? list.next : NULL;
         if (token)
             list.next = NULL;
         oss_list_free(&list);
@@ -425,6 +445,7 @@ static int list_pages(struct listing *l, struct oss_error *err)
         }
     }
     free(token);
+    free(last);
     return r;
 }
 

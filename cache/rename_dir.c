@@ -375,7 +375,7 @@ static int list_children(struct dir_rename *d)
 {
     struct oss *oss = d->cache->oss;
     struct oss_error err = {0};
-    char *token = NULL;
+    char *token = NULL, *last = NULL;
     int r;
 
     do {
@@ -387,7 +387,7 @@ static int list_children(struct dir_rename *d)
         token = NULL;
         if (r)
             cache_log_error("listing", d->from, &err);
-        else
+        else if (!(r = list_advances(&page, &last)))
             r = add_children(d, &page);
         if (!r && page.truncated) {
             token = page.next;
@@ -396,6 +396,7 @@ static int list_children(struct dir_rename *d)
         oss_list_free(&page);
     } while (!r && token);
     free(token);
+    free(last);
     return r;
 }
 
