@@ -156,6 +156,86 @@ def test_chmod_then_rename_then_write(fs):
     assert read_file(fs.p("b")) == b"xy"
 
 
+def mode_of(path):
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+def settle(fs, modes):
+    """These modes hold at once, when whatever was pending has been sent, and after a remount."""
+    for _ in range(2):
+        assert {n: oct(mode_of(fs.p(n))) for n in modes} == {n: oct(m) for n, m in modes.items()}
+        os.listdir(fs.path)
+        if fs.has_server:
+            time.sleep(1.3)
+    fs.forget()
+    assert {n: oct(mode_of(fs.p(n))) for n in modes} == {n: oct(m) for n, m in modes.items()}
+
+
+def test_rename_over_directory_with_pending_attributes(fs):
+    """What was asked of the directory that is replaced is not done to the one that replaces it."""
+    os.makedirs(fs.p("b/b"))
+    os.makedirs(fs.p("d/a"))
+    os.chmod(fs.p("b"), 0o700)
+    os.chmod(fs.p("b/b"), 0o711)
+    if fs.has_server:
+        time.sleep(1.3)
+    os.chmod(fs.p("d/a"), 0o750)
+    os.utime(fs.p("d/a"), ns=(10**18, 10**18))
+    os.rename(fs.p("b"), fs.p("d/a"))
+    settle(fs, {"d/a": 0o700, "d/a/b": 0o711})
+
+
+def test_rename_directory_with_pending_attributes_below(fs):
+    """They go with what they were asked of, not with its old name."""
+    os.makedirs(fs.p("x/sub"))
+    write_file(fs.p("x/f"), b"x")
+    os.chmod(fs.p("x/sub"), 0o711)
+    os.chmod(fs.p("x/f"), 0o600)
+    os.chmod(fs.p("x"), 0o701)
+    os.rename(fs.p("x"), fs.p("y"))
+    os.makedirs(fs.p("x/sub"))
+    write_file(fs.p("x/f"), b"x")
+    for name, mode in ("x", 0o755), ("x/sub", 0o755), ("x/f", 0o644):
+        assert mode_of(fs.p(name)) == mode & ~_umask()
+    settle(fs, {"y": 0o701, "y/sub": 0o711, "y/f": 0o600})
+    for name, mode in ("x", 0o755), ("x/sub", 0o755), ("x/f", 0o644):
+        assert mode_of(fs.p(name)) == mode & ~_umask()
+
+
+@pytest.mark.parametrize("how", ["remove", "rename away", "rename over"])
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_pending_attributes_and_a_new_owner_of_the_name(fs, kind, how):
+    """chmod, then the name goes to something else within the second: it keeps its own mode."""
+
+    def make(name, mode):
+        if kind == "file":
+            write_file(fs.p(name), name.encode())
+        else:
+            os.mkdir(fs.p(name))
+        os.chmod(fs.p(name), mode)
+
+    make("a", 0o700)
+    if fs.has_server:
+        time.sleep(1.3)
+    os.chmod(fs.p("a"), 0o750)
+    if how == "remove":
+        (os.unlink if kind == "file" else os.rmdir)(fs.p("a"))
+        make("a", 0o711)
+    elif how == "rename away":
+        os.rename(fs.p("a"), fs.p("old"))
+        make("a", 0o711)
+    else:
+        make("new", 0o711)
+        os.rename(fs.p("new"), fs.p("a"))
+    settle(fs, {"a": 0o711, "old": 0o750} if how == "rename away" else {"a": 0o711})
+
+
+def _umask():
+    old = os.umask(0)
+    os.umask(old)
+    return old
+
+
 def test_mtime_of_a_plain_write_is_stable(fs):
     """What stat said after the close is what it says after a remount."""
     write_file(fs.p("f"), b"x")
