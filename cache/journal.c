@@ -538,6 +538,21 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
     return false;
 }
 
+/* Can this be the beginning of a BEGIN record, cut off as a write that was never finished leaves it? */
+static bool begun(const unsigned char *data, size_t size)
+{
+    struct reader in = {.p = data, .end = data + size};
+    uint64_t length;
+
+    if (size < HEADER_SIZE)
+        return true;
+    if (get_int(&in, 4) != MAGIC || get_int(&in, 1) != VERSION || get_int(&in, 1) != RECORD_BEGIN ||
+        get_int(&in, 2) != 0 || get_int(&in, 4) != 1)
+        return false;
+    length = get_int(&in, 4);
+    return length <= PAYLOAD_MAX && length > size - HEADER_SIZE;
+}
+
 static int replay(const unsigned char *data, size_t size, struct journal_state *s)
 {
     size_t at = 0;
@@ -565,7 +580,9 @@ static int replay(const unsigned char *data, size_t size, struct journal_state *
         s->sequence++;
         s->good_size = at;
     }
-    return s->key ? 0 : -EINVAL;
+    if (s->key)
+        return 0;
+    return begun(data, size) ? -ENODATA : -EINVAL;
 }
 
 int journal_read(const char *path, struct journal_state *out)

@@ -99,7 +99,10 @@ struct journal_state {
     uint64_t good_size; /* bytes up to its end */
 };
 
-/* 0; -EINVAL for what is no journal (nothing good in it), -EPROTO for a newer version, -ENOMEM, errno of the disk. */
+/*
+ * 0; -ENODATA for a BEGIN that was cut off (nothing was changed then), -EINVAL for what is no journal, -EPROTO for a
+ * newer version, -ENOMEM, errno of the disk.
+ */
 int journal_read(const char *path, struct journal_state *out);
 void journal_state_free(struct journal_state *state);
 

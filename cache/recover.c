@@ -261,8 +261,31 @@ static bool has_bytes(const struct cache *cache, const char *number)
            !stat(path, &st) && st.st_size > 0;
 }
 
-/* A journal without BEGIN. Of this boot: the daemon died while it wrote that, before it changed anything. */
-static bool nothing_begun(const char *path)
+/* What a plan and the service can carry; anything else did not come from us. */
+static bool plausible(const struct cache *cache, const struct journal_state *s)
+{
+    size_t n = strlen(s->key);
+
+    return n > 0 && n <= OSS_KEY_MAX && s->attr.size <= cache->config.limits.object_max;
+}
+
+/* The unsent content goes aside, while the journal stays for the attributes that were answered before. */
+static void content_aside(struct cache *cache, const char *number, const char *journal, const char *key)
+{
+    char path[4096];
+    int r = has_bytes(cache, number) ? move_aside(cache, number) : 0;
+
+    if (r)
+        log_err("%s/data/%s (unsent changes of %s) cannot be moved to aside/: %s", cache->config.state_dir, number,
+                key, strerror(-r));
+    else if (snprintf(path, sizeof(path), "%s/aside/%s%s", cache->config.state_dir, number, SUFFIX) <
+             (int)sizeof(path))
+        r = link(journal, path);
+    log_warn("unsent changes of %s are kept in %s/aside/%s: it was not closed when the daemon ended", key,
+             cache->config.state_dir, number);
+}
+
+static bool of_this_boot(const char *path)
 {
     struct timespec up, now;
     struct stat st;
@@ -282,16 +305,21 @@ static void recover_one(struct cache *cache, const char *number)
         return;
     r = journal_read(path, &s);
     if (r) {
-        if (r == -EINVAL && nothing_begun(path))
+        /* A daemon that dies while it writes BEGIN has changed nothing yet; a machine that does may have. */
+        if (r == -ENODATA && of_this_boot(path))
             remove_pair(cache, number);
-        else if (has_bytes(cache, number) || r != -EINVAL)
-            keep_aside(cache, number, "an unknown file",
-                       r == -EPROTO ? "its journal is of a newer version" : strerror(-r));
         else
-            remove_pair(cache, number);
+            keep_aside(cache, number, "an unknown file", "its journal cannot be read, or is of a newer version");
         return;
     }
-    if (!s.same_boot)
+    if (!s.committed && s.same_boot && s.attrs && !s.content && plausible(cache, &s)) {
+        content_aside(cache, number, path, s.key);
+        s.committed = true;
+        s.n_extents = 0;
+    }
+    if (!plausible(cache, &s))
+        why = "its journal names what no object can be";
+    else if (!s.same_boot)
         why = "the machine was started anew since, and what reached the disk is not certain";
     else if (!s.committed)
         why = "it was not closed when the daemon ended";

@@ -322,7 +322,7 @@ static void test_every_record_torn_anywhere(void **state)
 
         whole += whole < n && cut == ends[whole];
         if (!whole) {
-            assert_int_equal(r, -EINVAL);
+            assert_int_equal(r, -ENODATA);
             continue;
         }
         assert_int_equal(r, 0);
@@ -370,7 +370,11 @@ static void test_flipped_bits(void **state)
         raw[at] ^= (char)(1 << at % 8);
         r = read_raw(raw_size, &s);
         raw[at] ^= (char)(1 << at % 8);
-        assert_int_equal(r, record ? 0 : -EINVAL);
+        /* A length that says more than there is cannot be told from a write that was cut off. */
+        if (record)
+            assert_int_equal(r, 0);
+        else
+            assert_true(r == -EINVAL || r == -ENODATA);
         if (r)
             continue;
         assert_int_equal(s.sequence, record);
@@ -541,7 +545,7 @@ static void test_files(void **state)
 
     (void)state;
     assert_int_equal(journal_read("/nonexistent/journal", &s), -ENOENT);
-    assert_int_equal(read_raw(0, &s), -EINVAL);
+    assert_int_equal(read_raw(0, &s), -ENODATA);
     assert_int_equal(journal_read(dir, &s), -EISDIR);
     snprintf(link, sizeof(link), "%s/link", dir);
     assert_int_equal(symlink(path, link), 0);
