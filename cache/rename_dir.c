@@ -24,6 +24,7 @@ struct hold {
     struct dir_rename *d;
     struct cfile *cf; /* a reference until it is held */
     char *key;        /* as it was at the beginning, for the order */
+    bool target;
 };
 
 struct child {
@@ -203,6 +204,10 @@ static void finish_run(struct job *job)
             meta_forget_tree(d->cache->meta, d->from);
             meta_forget_tree(d->cache->meta, d->to);
         } else {
+            /* What was pending for the directory that was there is pending for nothing now. */
+            for (size_t i = 0; i < d->n_holds; i++)
+                if (d->holds[i].target)
+                    cfile_orphan(d->holds[i].cf);
             rekey_files(d);
             move_names(d);
         }
@@ -438,47 +443,63 @@ static int by_key(const void *a, const void *b)
     return strcmp(x ? x : "", y ? y : ""); /* NULL: out of memory */
 }
 
+/* All local files below `prefix` are to be held; `target`: they are what the renamed directory replaces. */
+static int add_holds(struct dir_rename *d, const char *prefix, bool target)
+{
+    struct cfile **files = NULL;
+    ssize_t n = cfile_collect(d->cache, prefix, &files);
+    struct hold *v = n < 0 ? NULL : realloc(d->holds, (d->n_holds + (size_t)n + 1) * sizeof(*v));
+
+    if (v)
+        d->holds = v;
+    for (ssize_t i = 0; i < n; i++) {
+        if (!v) {
+            cfile_release(files[i]);
+            continue;
+        }
+        pthread_mutex_lock(&files[i]->mu);
+        v[d->n_holds] = (struct hold){.d = d, .cf = files[i], .key = strdup(files[i]->key), .target = target};
+        pthread_mutex_unlock(&files[i]->mu);
+        v[d->n_holds].change.begin = hold_begin;
+        v[d->n_holds++].change.moves_name = true;
+    }
+    free(files);
+    return v ? 0 : -ENOMEM;
+}
+
 void cache_rename_dir(struct cache *cache, const char *from, const char *to, cache_done *done, void *arg)
 {
     struct dir_rename *d = calloc(1, sizeof(*d));
-    struct cfile **files = NULL;
-    ssize_t n = d ? cfile_collect(cache, from, &files) : -ENOMEM;
+    int r = d ? 0 : -ENOMEM;
 
-    if (d) {
+    if (!r) {
+        d->cache = cache;
         d->from = strdup(from);
         d->to = strdup(to);
-        d->holds = calloc(n > 0 ? (size_t)n : 1, sizeof(*d->holds));
+        r = d->from && d->to ? add_holds(d, from, false) : -ENOMEM;
+        if (!r)
+            r = add_holds(d, to, true);
     }
-    if (n < 0 || !d->from || !d->to || !d->holds) {
-        for (ssize_t i = 0; i < n; i++)
-            cfile_release(files[i]);
-        free(files);
+    if (r) {
+        for (size_t i = 0; d && i < d->n_holds; i++) {
+            cfile_release(d->holds[i].cf);
+            free(d->holds[i].key);
+        }
         if (d) {
             free(d->from);
             free(d->to);
             free(d->holds);
         }
         free(d);
-        done(arg, -ENOMEM);
+        done(arg, r);
         return;
     }
     pthread_mutex_init(&d->mu, NULL);
-    d->cache = cache;
     d->done = done;
     d->arg = arg;
     d->job.run = list_run;
-    d->n_holds = (size_t)n;
     cache_busy(cache, 1);
-    for (ssize_t i = 0; i < n; i++) {
-        d->holds[i].d = d;
-        d->holds[i].cf = files[i];
-        pthread_mutex_lock(&files[i]->mu);
-        d->holds[i].key = strdup(files[i]->key);
-        pthread_mutex_unlock(&files[i]->mu);
-        d->holds[i].change.begin = hold_begin;
-        d->holds[i].change.moves_name = true;
-    }
+    /* The list links of the changes point into the array: it must not move from here on. */
     qsort(d->holds, d->n_holds, sizeof(*d->holds), by_key);
-    free(files);
     hold_next(d);
 }
