@@ -28,6 +28,13 @@ def pytest_runtest_makereport(item, call):
     setattr(item, "report_" + report.when, report)
 
 
+def pytest_terminal_summary(terminalreporter):
+    reports = [r for group in terminalreporter.stats.values() for r in group if getattr(r, "when", "") == "call"]
+    crashes = sum(n for r in reports for name, n in r.user_properties if name == "crashes")
+    if crashes:
+        terminalreporter.write_line("daemons killed at a point of their own: %d" % crashes)
+
+
 def failed(request):
     report = getattr(request.node, "report_call", None)
     return report is not None and report.failed
