@@ -1,5 +1,6 @@
 """Attributes: mode, owner, times, extended attributes, statfs, access; and that they last."""
 
+import concurrent.futures
 import errno
 import os
 import shutil
@@ -228,6 +229,34 @@ def test_pending_attributes_and_a_new_owner_of_the_name(fs, kind, how):
         make("new", 0o711)
         os.rename(fs.p("new"), fs.p("a"))
     settle(fs, {"a": 0o711, "old": 0o750} if how == "rename away" else {"a": 0o711})
+
+
+def test_attributes_of_what_was_just_made(fs):
+    """
+    The reply to a symlink or mkdir can overtake the thread that asked for it; the next call then met a file without
+    attributes, answered with mode 0, and the kernel gave the inode up (EIO).
+    """
+
+    def work(top):
+        os.mkdir(fs.p(top))
+        end = time.monotonic() + 4
+        i = 0
+        while time.monotonic() < end:
+            i += 1
+            link, directory = fs.p(top, "l%d" % i), fs.p(top, "d%d" % i)
+            os.symlink("target", link)
+            os.utime(link, ns=(10**18, 10**18 + i), follow_symlinks=False)
+            os.mkdir(directory)
+            os.chmod(directory, 0o711)
+            os.rename(link, directory + "x")
+            os.utime(directory + "x", ns=(10**18, 10**18), follow_symlinks=False)
+            os.unlink(directory + "x")
+            os.symlink("other", link)
+            assert os.readlink(link) == "other" and mode_of(directory) == 0o711
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(work, "t%d" % i) for i in range(4)]:
+            future.result()
 
 
 def _umask():
