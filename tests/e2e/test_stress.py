@@ -104,6 +104,7 @@ def shape(top):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_stress(fs, seed):
+    fs.allow("NoSuchKey", " warning ")  # what was renamed has lost its name to another program meanwhile
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         futures = [pool.submit(worker, "%d/%d" % (seed, i), fs.path, SECONDS) for i in range(6)]
         done = sum(f.result() for f in futures)
@@ -117,16 +118,22 @@ def test_stress(fs, seed):
     assert shape(fs.path) == before, "the bucket holds another tree"
     objects = fs.server.objects()
     for name, (kind, _, data) in before.items():
-        key = os.fsdecode(name) + ("/" if stat.S_ISDIR(kind) else "")
-        assert key in objects, key
-        if stat.S_ISREG(kind):
+        key = os.fsdecode(name)
+        if stat.S_ISDIR(kind):
+            # A file made in a directory that is being renamed may leave the old name without a marker of its own.
+            assert key + "/" in objects or any(k.startswith(key + "/") for k in objects), key
+        elif stat.S_ISREG(kind):
             assert fs.server.object(key) == data, key
-    assert len(objects) == len(before), set(objects) - {os.fsdecode(n) for n in before}
+        else:
+            assert key in objects, key
+    assert {k.rstrip("/") for k in objects} <= {os.fsdecode(n) for n in before}
     assert fs.server.uploads() == []
 
 
 def test_one_file_many_openers(fs):
     """Threads write, cut, sync, read and close one file; at the end mount and bucket hold the same bytes."""
+    # Written while it is read for an upload: the CRC tells, and the upload begins anew.
+    fs.allow(" warning .*(InvalidCRC64|cannot be read|end of the transfer)")
     path = fs.p("f")
     end = time.monotonic() + SECONDS
 
