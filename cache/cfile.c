@@ -419,6 +419,9 @@ static void take_attributes(struct cfile *cf, struct oinfo *info)
  */
 static bool catch_up(struct cfile *cf, struct oinfo *info)
 {
+    /* Made for a change of the name only (a mkdir, the target of a rename): now it is somebody's file. */
+    if (info && !cf->object && cf->gen == 0 && cf->opens == 0)
+        return cfile_rebase(cf, info) == 0;
     if (cf->state != CFILE_CLEAN || !list_empty(&cf->changes) || !info || info == cf->object)
         return true;
     if (!replaced(cf, info)) {
@@ -443,7 +446,7 @@ static struct cfile *obtain(struct cache *cache, const char *key, struct oinfo *
 
         ref_locked(cf);
         pthread_mutex_lock(&cf->mu);
-        if (!known && info && cf->object && info->last_modified >= cf->object->last_modified)
+        if (!known && info && (!cf->object || info->last_modified >= cf->object->last_modified))
             known = oinfo_get(info); /* they have forgotten already: the caller has just been told */
         same = catch_up(cf, known);
         if (!same) {
