@@ -1,5 +1,6 @@
 #!/bin/bash
 # run_e2e.sh [ARGUMENTS OF PYTEST]: the tests at a real mount, with the programs $OSSMOUNT and $OSSD.
+# One more at a time than there are processors: most tests wait for time to pass now and then.
 set -u
 # A make that a test runs is not ours.
 unset MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES
@@ -8,4 +9,4 @@ if [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then
     exit 1
 fi
 exec timeout -k 30 "${E2E_SECONDS:-900}" /usr/bin/python3 -m pytest -p no:cacheprovider -q \
-    -n "${E2E_JOBS:-2}" --timeout="${E2E_TIMEOUT:-120}" tests/e2e "$@"
+    -n "${E2E_JOBS:-$(($(nproc) + 1))}" --timeout="${E2E_TIMEOUT:-120}" tests/e2e "$@"
