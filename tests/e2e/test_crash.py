@@ -331,6 +331,7 @@ def count_points(library, name):
         done, inside, error = s.runner.result()
         assert done == len(WORKLOADS[name]), "%r failed: %s" % (WORKLOADS[name][inside], os.strerror(error))
         kinds, requests = s.control.kinds(), s.server.total()
+        assert {"w", "c", "s", "f"} <= set(kinds), "the library is not in the daemon: %r" % kinds
         s.control.disarm()
         m.kill()
         s.recover()
