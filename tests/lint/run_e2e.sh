@@ -9,4 +9,4 @@ if [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then
     exit 1
 fi
 exec timeout -k 30 "${E2E_SECONDS:-900}" /usr/bin/python3 -m pytest -p no:cacheprovider -q \
-    -n "${E2E_JOBS:-$(($(nproc) + 1))}" --timeout="${E2E_TIMEOUT:-120}" tests/e2e "$@"
+    -n "${E2E_JOBS:-$(nproc)}" --timeout="${E2E_TIMEOUT:-120}" tests/e2e "$@"
