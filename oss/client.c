@@ -32,6 +32,7 @@ static const struct oss_ops client_ops = {
     .get_acl = client_get_acl,
     .put_acl = client_put_acl,
     .get_tagging = client_get_tagging,
+    .restore = client_restore,
     .bucket_info = client_bucket_info,
     .bucket_stat = client_bucket_stat,
 };
@@ -61,6 +62,7 @@ const char *oss_op_name(enum oss_op op)
         [OSS_OP_GET_TAGGING] = "GetObjectTagging",
         [OSS_OP_BUCKET_INFO] = "GetBucketInfo",
         [OSS_OP_BUCKET_STAT] = "GetBucketStat",
+        [OSS_OP_RESTORE] = "RestoreObject",
     };
 
     return (unsigned)op < OSS_OPS ? names[op] : "?";
@@ -194,16 +196,6 @@ void oss_stats(struct oss *oss, struct oss_op_stats out[OSS_OPS])
 {
     struct client *c = client_of(oss);
 
-    for (size_t i = 0; i < OSS_OPS; i++) {
-        struct client_counters *n = &c->stats[i];
-
-        out[i] = (struct oss_op_stats){
-            .requests = atomic_load_explicit(&n->requests, memory_order_relaxed),
-            .retries = atomic_load_explicit(&n->retries, memory_order_relaxed),
-            .failures = atomic_load_explicit(&n->failures, memory_order_relaxed),
-            .bytes_up = atomic_load_explicit(&n->bytes_up, memory_order_relaxed),
-            .bytes_down = atomic_load_explicit(&n->bytes_down, memory_order_relaxed),
-            .total_ms = atomic_load_explicit(&n->total_ms, memory_order_relaxed),
-        };
-    }
+    for (size_t i = 0; i < OSS_OPS; i++)
+        stats_read(&c->stats[i], &out[i]);
 }

@@ -12,13 +12,10 @@
 #include "http.h"
 #include "oss.h"
 #include "retry.h"
+#include "stats.h"
 #include "url.h"
 
 #include <stdatomic.h>
-
-struct client_counters {
-    atomic_uint_least64_t requests, retries, failures, bytes_up, bytes_down, total_ms;
-};
 
 /* Constant after oss_open(), except the atomic fields. */
 struct client {
@@ -33,7 +30,7 @@ struct client {
     bool check_crc;
     struct retry_limits meta, transfer;
     atomic_int_least64_t clock_offset; /* seconds to add to our clock for the server's */
-    struct client_counters stats[OSS_OPS];
+    struct stats stats[OSS_OPS];
 };
 
 static inline struct client *client_of(struct oss *oss)
@@ -178,6 +175,8 @@ int client_get_symlink(struct oss *oss, const char *key, char target[OSS_KEY_MAX
 int client_get_acl(struct oss *oss, const char *key, char acl[24], struct oss_error *err);
 int client_put_acl(struct oss *oss, const char *key, const char *acl, struct oss_error *err);
 int client_get_tagging(struct oss *oss, const char *key, char **tagging, struct oss_error *err);
+int client_restore(struct oss *oss, const char *key, unsigned days, const char *tier, bool *done,
+                   struct oss_error *err);
 int client_bucket_info(struct oss *oss, struct oss_bucket_info *out, struct oss_error *err);
 int client_bucket_stat(struct oss *oss, struct oss_bucket_stat *out, struct oss_error *err);
 

@@ -230,17 +230,11 @@ static int sign(struct call *c, struct oss_key *key)
 
 static void account(struct call *c)
 {
-    struct client_counters *n = &c->client->stats[c->op];
     const struct http_reply *reply = &c->reply;
 
     if (reply->end == HTTP_REFUSED && reply->err == -EINVAL)
         return; /* it was no request */
-    atomic_fetch_add_explicit(&n->requests, 1, memory_order_relaxed);
-    if (c->err.tries++)
-        atomic_fetch_add_explicit(&n->retries, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&n->bytes_up, reply->up, memory_order_relaxed);
-    atomic_fetch_add_explicit(&n->bytes_down, reply->down, memory_order_relaxed);
-    atomic_fetch_add_explicit(&n->total_ms, (uint64_t)reply->took_ms, memory_order_relaxed);
+    stats_try(&c->client->stats[c->op], reply, c->err.tries++ > 0);
     if (reply->up || reply->down)
         retry_moved(&c->retry, reply->moved_ms);
 }
@@ -362,6 +356,14 @@ static int judge(struct call *c, const struct oss_key *used)
     return r;
 }
 
+/* Not there: an answer, and no failure. */
+static bool is_plain_answer(const struct call *c, int r)
+{
+    bool read = strcmp(c->method, "GET") == 0 || strcmp(c->method, "HEAD") == 0;
+
+    return (r == -ENOENT && (read || c->op == OSS_OP_ABORT)) || r == -ECANCELED;
+}
+
 /* One try. c->cause tells what a failure is worth. */
 static int try_once(struct call *c)
 {
@@ -397,20 +399,14 @@ static int try_once(struct call *c)
         http_perform(c->client->http, &q, &c->reply);
         account(c);
         r = judge(c, &key);
+        if (r < 0 && !is_plain_answer(c, r))
+            stats_error(&c->client->stats[c->op], stats_class(&c->err, c->reply.end));
     }
     explicit_bzero(&key, sizeof(key));
     return r;
 }
 
 /* ----------------------------------------------------------------------------------------------------- run */
-
-/* Not there: an answer, and no failure. */
-static bool is_plain_answer(const struct call *c, int r)
-{
-    bool read = strcmp(c->method, "GET") == 0 || strcmp(c->method, "HEAD") == 0;
-
-    return (r == -ENOENT && (read || c->op == OSS_OP_ABORT)) || r == -ECANCELED;
-}
 
 void call_log(const struct call *c, int64_t delay_ms)
 {
@@ -472,7 +468,7 @@ int call_run(struct call *c)
 int call_end(struct call *c, int r, struct oss_error *err)
 {
     if (r < 0 && !is_plain_answer(c, r))
-        atomic_fetch_add_explicit(&c->client->stats[c->op].failures, 1, memory_order_relaxed);
+        stats_failure(&c->client->stats[c->op]);
     if (r < 0 && c->err.err == 0)
         error_set(&c->err, r, r == -ENOMEM ? "out of memory" : "the reply makes no sense");
     if (r == 0) {

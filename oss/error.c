@@ -32,7 +32,7 @@ static const struct {
     {"InvalidDigest", EIO},
     {"IncompleteBody", EIO},
     {"InvalidObjectName", EILSEQ},
-    {"InvalidObjectState", EACCES},
+    {"InvalidObjectState", ENODATA}, /* archived and not restored: no question of rights */
     {"InvalidRange", ERANGE},
     {"InvalidSecurityToken", EACCES},
     {"KmsServiceNotEnabled", EACCES},
@@ -50,6 +50,7 @@ static const struct {
     {"QuotaExceeded", EDQUOT},
     {"RequestTimeTooSkewed", EACCES},
     {"RequestTimeout", ETIMEDOUT},
+    {"RestoreAlreadyInProgress", EALREADY},
     {"SecondLevelDomainForbidden", EACCES},
     {"SecurityTokenExpired", EACCES},
     {"SecurityTokenNotSupported", EACCES},

@@ -245,6 +245,16 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
     return r < 0 ? 0 : n;
 }
 
+/* So many bytes of the body have left by now. */
+static void moved_up(struct handle *h, uint64_t up)
+{
+    const struct oss_source *source = h->request->source;
+
+    if (source && source->sent)
+        atomic_fetch_add_explicit(source->sent, up - h->reply->up, memory_order_relaxed);
+    h->reply->up = up;
+}
+
 /* Called at least once a second, whatever happens: here a request notices that it is to stop, or stands still. */
 static int on_progress(void *arg, curl_off_t dltotal, curl_off_t dlnow, curl_off_t ultotal, curl_off_t ulnow)
 {
@@ -257,7 +267,7 @@ static int on_progress(void *arg, curl_off_t dltotal, curl_off_t dlnow, curl_off
         return 1;
     now = clock_ms();
     if ((uint64_t)ulnow != reply->up) {
-        reply->up = (uint64_t)ulnow;
+        moved_up(h, (uint64_t)ulnow);
         reply->moved_ms = now;
     }
     if (now - reply->moved_ms < h->http->options.stall_timeout_ms)
@@ -521,11 +531,12 @@ static void end_by_code(struct handle *h, CURLcode c)
 
 static void handle_end(struct handle *h, CURLcode c)
 {
+    const struct oss_source *source = h->request->source;
     struct http_reply *reply = h->reply;
     curl_off_t up = 0;
 
     if (curl_easy_getinfo(h->curl, CURLINFO_SIZE_UPLOAD_T, &up) == CURLE_OK && up > 0)
-        reply->up = (uint64_t)up;
+        moved_up(h, (uint64_t)up);
     reply->took_ms = clock_ms() - h->began_ms;
     reply->sent = fully_sent(h);
     if (h->enough)
@@ -548,6 +559,9 @@ static void handle_end(struct handle *h, CURLcode c)
         end_by_code(h, c);
     if (reply->end == HTTP_DONE && !h->headers_done)
         end_set(reply, HTTP_LOST, -EIO, "an answer that is no HTTP");
+    /* What a failed try has sent will be sent again. */
+    if (source && source->sent && (reply->end != HTTP_DONE || reply->status >= 300))
+        atomic_fetch_sub_explicit(source->sent, reply->up, memory_order_relaxed);
 }
 
 int http_perform(struct http *http, const struct http_request *request, struct http_reply *reply)

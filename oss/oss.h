@@ -15,17 +15,18 @@
  * opaque bytes.
  *
  * Errors. ENOENT NoSuchKey, NoSuchBucket, NoSuchUpload, SymlinkTargetNotExist. EACCES AccessDenied, wrong key or
- * signature, InvalidObjectState. EEXIST FileAlreadyExists (forbid_overwrite). ESTALE 412 (an if_match that does
- * not hold). EPERM FileImmutable. EDQUOT quota. EFBIG EntityTooLarge. EINVAL InvalidArgument and the other 400s.
- * ERANGE 416. ENOTSUP 405, 501, NotImplemented, OperationNotSupported. EBADE PositionNotEqualToLength.
- * EPROTOTYPE ObjectNotAppendable. EILSEQ InvalidObjectName. ETIMEDOUT timeouts. ECANCELED after oss_stop(). EIO
- * the rest. `err.code` has the exact cause.
+ * signature. ENODATA InvalidObjectState (archived, not restored). EALREADY RestoreAlreadyInProgress. EEXIST
+ * FileAlreadyExists (forbid_overwrite). ESTALE 412 (an if_match that does not hold). EPERM FileImmutable. EDQUOT
+ * quota. EFBIG EntityTooLarge. EINVAL InvalidArgument and the other 400s. ERANGE 416. ENOTSUP 405, 501,
+ * NotImplemented, OperationNotSupported. EBADE PositionNotEqualToLength. EPROTOTYPE ObjectNotAppendable. EILSEQ
+ * InvalidObjectName. ETIMEDOUT timeouts. ECANCELED after oss_stop(). EIO the rest. `err.code` has the exact cause.
  */
 #ifndef OSS_OSS_H
 #define OSS_OSS_H
 
 #include "base_kv.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -118,12 +119,33 @@ enum oss_op {
     OSS_OP_GET_TAGGING,
     OSS_OP_BUCKET_INFO,
     OSS_OP_BUCKET_STAT,
+    OSS_OP_RESTORE,
     OSS_OPS
 };
+
+/* Kinds of failed tries. */
+enum oss_error_class {
+    OSS_ERRORS_NETWORK, /* no connection, or a broken one */
+    OSS_ERRORS_TIMEOUT,
+    OSS_ERRORS_THROTTLED, /* 429, 503 */
+    OSS_ERRORS_SERVER,    /* other 5xx */
+    OSS_ERRORS_DENIED,    /* 401, 403 */
+    OSS_ERRORS_REQUEST,   /* other refusals: a condition that does not hold, for one */
+    OSS_ERRORS_DATA,      /* a checksum that does not fit, a reply that makes no sense */
+    OSS_ERROR_CLASSES
+};
+const char *oss_error_class_name(enum oss_error_class klass); /* "network" ... */
+
+#define OSS_LATENCY_BUCKETS 27
+/* The upper ends of all buckets but the last, which has none; ms. */
+extern const uint32_t oss_latency_bounds[OSS_LATENCY_BUCKETS - 1];
+
 struct oss_op_stats {
-    uint64_t requests, retries, failures; /* tries sent; of these repeated; operations that failed */
-    uint64_t bytes_up, bytes_down;        /* bodies */
-    uint64_t total_ms;                    /* time of all tries together */
+    uint64_t requests, retries, failures;  /* tries sent; of these repeated; operations that failed */
+    uint64_t bytes_up, bytes_down;         /* bodies */
+    uint64_t total_ms;                     /* time of all tries together */
+    uint64_t errors[OSS_ERROR_CLASSES];    /* failed tries */
+    uint64_t latency[OSS_LATENCY_BUCKETS]; /* tries by their time */
 };
 
 struct oss_ops;
@@ -144,7 +166,17 @@ void oss_stop(struct oss *oss);
 void oss_close(struct oss *oss);
 
 void oss_stats(struct oss *oss, struct oss_op_stats out[OSS_OPS]);
+
+/* The time in ms that the part `part` (0.5: half) of the tries kept under, estimated from the histogram; 0: no try.
+ */
+double oss_latency_ms(const struct oss_op_stats *stats, double part);
 const char *oss_op_name(enum oss_op op); /* "PutObject" ... */
+
+/*
+ * A URL with which anybody can GET `key` for `expires` seconds (V4: at most 604800), signed as the client signs; no
+ * request is sent. *url is malloc'ed. 0, -EINVAL, -ENOMEM, or the error of the access key's source.
+ */
+int oss_presign(struct oss *oss, const char *key, long expires, char **url, struct oss_error *err);
 
 /* "PutObject a/b: 403 AccessDenied (message) request id X", for log lines; `out` is always terminated. */
 void oss_error_format(const struct oss_error *err, char *out, size_t size);
@@ -184,6 +216,8 @@ struct oss_source {
     uint64_t size;  /* of the body */
     bool has_crc;   /* crc64 is known: the source is not read twice; else the client reads it once for the CRC */
     uint64_t crc64; /* of the body */
+    /* Or NULL: goes up as the bytes leave; what a try that failed has added is taken off again. */
+    atomic_uint_least64_t *sent;
 };
 
 /* Where the bytes of a download go. */
@@ -386,6 +420,14 @@ struct oss_ops {
 
     /* GetObjectTagging, as the value of an x-oss-tagging header ("k=v&k2=v2", escaped); "" when untagged. */
     int (*get_tagging)(struct oss *oss, const char *key, char **tagging, struct oss_error *err);
+
+    /*
+     * RestoreObject of an archived object for `days` (1 to 365); `tier` "Expedited", "Standard", "Bulk" or NULL. 0:
+     * asked for, or (`*done`) readable already. -EALREADY while an earlier restoration goes on. -ENOTSUP for an
+     * object that is not archived.
+     */
+    int (*restore)(struct oss *oss, const char *key, unsigned days, const char *tier, bool *done,
+                   struct oss_error *err);
 
     /* GetBucketInfo, GetBucketStat. */
     int (*bucket_info)(struct oss *oss, struct oss_bucket_info *out, struct oss_error *err);
