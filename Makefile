@@ -130,7 +130,7 @@ $(B)/obj/%.o: %.c $(B)/flags
 	$(call say,CC)
 	$(COMPILE)
 
-$(B)/obj/fs/main.o $(B)/obj/fs/options.o: CPPFLAGS += -DOSSMOUNT_VERSION='"$(VERSION)"'
+$(B)/obj/fs/connect.o $(B)/obj/fs/options.o: CPPFLAGS += -DOSSMOUNT_VERSION='"$(VERSION)"'
 
 # Objects are made again when the compiler or its flags have changed.
 FLAGS_NOW := $(CC) $(WERROR) $(FLAVOUR_CFLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(VERSION)

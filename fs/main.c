@@ -19,6 +19,7 @@
  * questions to the bucket; mount; the word to the parent that it may go; loop; unmount; send what is unsent; end.
  * Whatever fails before the mount is one line on stderr and exit status 1, with nothing mounted.
  */
+#include "connect.h"
 #include "daemon.h"
 #include "explain.h"
 #include "fs.h"
@@ -36,10 +37,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#ifndef OSSMOUNT_VERSION
-#define OSSMOUNT_VERSION "unknown"
-#endif
 
 /* How long a new mount waits for a daemon that is still sending what an earlier one left. */
 #define LOCK_WAIT_MS 10000
@@ -86,36 +83,6 @@ static int open_log(struct program *p)
     int r = log_open(target, o->logfile, (enum log_level)o->dbglevel);
 
     return r < 0 ? message_set(&p->message, r, "cannot open the log file %s: %s", o->logfile, strerror(-r)) : 0;
-}
-
-static int open_client(struct program *p)
-{
-    const struct options *o = &p->options;
-    struct oss_config config = OSS_CONFIG_DEFAULTS;
-    struct oss_error err = {0};
-    int r;
-
-    r = oss_cred_open(&p->cred, o->passwd_file, o->bucket, &err);
-    if (r < 0)
-        return message_set(&p->message, r, "cannot mount %.80s: %s", o->source, err.message);
-    config.endpoint = o->url;
-    config.bucket = o->bucket;
-    config.region = o->region;
-    config.addressing = o->cname ? OSS_ADDR_CNAME : o->use_path_request_style ? OSS_ADDR_PATH : OSS_ADDR_AUTO;
-    config.signature_version = o->sigv1 ? 1 : 4;
-    config.cred = p->cred;
-    config.ca_file = o->cacert;
-    config.user_agent = "ossmount/" OSSMOUNT_VERSION;
-    config.check_crc = o->enable_crc64;
-    config.retries = (unsigned)o->retries;
-    config.connect_timeout_ms = o->connect_timeout;
-    config.stall_timeout_ms = o->readwrite_timeout;
-    config.meta_deadline_ms = o->metadata_deadline;
-    config.transfer_deadline_ms = o->transfer_deadline;
-    r = oss_open(&p->oss, &config, &err);
-    if (r < 0)
-        explain_mount_failure(&p->message, &err, o);
-    return r;
 }
 
 static int open_state(struct program *p)
@@ -202,7 +169,7 @@ static int serve(struct program *p)
     int r = open_log(p);
 
     if (r == 0)
-        r = open_client(p);
+        r = connect_bucket(&p->options, &p->cred, &p->oss, &p->message);
     if (r == 0 && (r = signals_start(p->options.foreground)) < 0)
         message_set(&p->message, r, "no thread: %s", strerror(-r));
     if (r == 0)
