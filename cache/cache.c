@@ -107,6 +107,7 @@ void cache_free(struct cache *cache)
         return;
     if (cache->pool)
         pool_free(cache->pool); /* runs the timers that are left, which find nothing to do */
+    cache->pool = NULL;
     if (cache->uploads)
         pool_free(cache->uploads);
     if (cache->table)

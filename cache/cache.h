@@ -81,6 +81,9 @@ int cache_snapshot(struct cache *cache, const char *dir, struct meta_names *out)
 /* A file was made here: names know of it before the bucket does. */
 void cache_created(struct cache *cache, const char *key, struct cfile *cf);
 
+/* Is this a name that no file or directory of a mount may have? What is there is ours (hidden.h), and not shown. */
+bool cache_reserved_name(const char *name);
+
 /* How many keys were not shown because they are no path. */
 uint64_t cache_hidden_keys(struct cache *cache);
 

@@ -1,4 +1,4 @@
-#include "meta.h"
+#include "cache.h"
 
 #include "../oss/base_list.h"
 #include "../oss/base_time.h"
@@ -556,7 +556,9 @@ unsigned meta_list_page(struct meta *meta, const char *dir, uint64_t listing, co
             continue;
         }
         p[n - 1] = '\0';
-        if (name_ok(p + skip))
+        if (cache_reserved_name(p + skip))
+            ; /* ours, and no file */
+        else if (name_ok(p + skip))
             take_dir(meta, d, listing, p + skip, expires);
         else
             left_out++;

@@ -1,4 +1,5 @@
 /* What earlier daemons left: journal.h says what becomes of it. */
+#include "hidden.h"
 #include "journal.h"
 
 #include "../oss/base_log.h"
@@ -402,5 +403,7 @@ int cache_recover(struct cache *cache)
     for (size_t i = 0; i < n; i++)
         free(names[i]);
     free(names);
+    if (!r)
+        hidden_recover(cache);
     return r;
 }

@@ -10,7 +10,7 @@
 int parent_key(struct fs *fs, struct inode *parent, const char *name, bool is_dir, char dir[OSS_KEY_MAX + 2],
                char key[OSS_KEY_MAX + 2])
 {
-    int r = path_check_name(name);
+    int r = cache_reserved_name(name) ? -EPERM : path_check_name(name);
 
     if (!r)
         r = inode_key(fs->inodes, parent, dir);

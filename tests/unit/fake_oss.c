@@ -848,6 +848,33 @@ static int fake_abort(struct oss *oss, const char *key, const char *id, struct o
     return end(fake, OSS_OP_ABORT, lost, 0, err);
 }
 
+static int fake_list_uploads(struct oss *oss, const char *prefix, const char *key_marker, const char *id_marker,
+                             struct oss_upload_list *out, struct oss_error *err)
+{
+    struct fake_oss *fake = of(oss);
+    size_t n = fake_oss_uploads(fake);
+    bool lost;
+    int r = begin(fake, OSS_OP_LIST_UPLOADS, &lost, err);
+
+    (void)key_marker;
+    (void)id_marker;
+    if (r)
+        return r;
+    *out = (struct oss_upload_list){.entries = calloc(n + 1, sizeof(*out->entries))};
+    pthread_mutex_lock(&fake->mu);
+    list_for_each (it, &fake->uploads) {
+        struct upload *u = list_entry(it, struct upload, link);
+
+        if (out->n == n || (prefix && strncmp(u->key, prefix, strlen(prefix))))
+            continue;
+        out->entries[out->n].key = strdup(u->key);
+        out->entries[out->n].initiated = time(NULL);
+        memcpy(out->entries[out->n++].id, u->id, sizeof(u->id));
+    }
+    pthread_mutex_unlock(&fake->mu);
+    return end(fake, OSS_OP_LIST_UPLOADS, lost, 0, err);
+}
+
 /* ---------------------------------------------------------------------------------------------------- making */
 
 static const struct oss_ops fake_ops = {
@@ -863,6 +890,7 @@ static const struct oss_ops fake_ops = {
     .copy_part = fake_copy_part,
     .complete = fake_complete,
     .abort = fake_abort,
+    .list_uploads = fake_list_uploads,
     .get_symlink = fake_get_symlink,
     .get_acl = fake_get_acl,
 };
