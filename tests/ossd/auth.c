@@ -580,6 +580,24 @@ static bool check_claim(struct auth *auth, const struct claim *claim, const stru
     return good;
 }
 
+char *auth_secret(struct auth *auth, const char *id, const char *token, struct auth_result *out)
+{
+    struct claim claim = {.token = token};
+    char *secret = NULL;
+    struct key *key;
+
+    *out = (struct auth_result){0};
+    pthread_mutex_lock(&auth->lock);
+    for (key = auth->keys; key && strcmp(key->id, id); key = key->next)
+        ;
+    if (!key)
+        refuse(out, "InvalidAccessKeyId", NULL);
+    else if (check_token(key, &claim, out))
+        secret = xstrdup(key->secret);
+    pthread_mutex_unlock(&auth->lock);
+    return secret;
+}
+
 void auth_check(struct auth *auth, const struct auth_request *request, time_t now, struct auth_result *out)
 {
     struct claim claim = {0};

@@ -31,6 +31,9 @@ void auth_free(struct auth *auth);
 /* Adds or replaces a key. `token` may be NULL. An expired key is refused as the service would. */
 void auth_set_key(struct auth *auth, const char *id, const char *secret, const char *token, bool expired);
 
+/* A copy of the secret (to be freed) of a key that is good with this token (or NULL); NULL: *out says why not. */
+char *auth_secret(struct auth *auth, const char *id, const char *token, struct auth_result *out);
+
 void auth_check(struct auth *auth, const struct auth_request *request, time_t now, struct auth_result *out);
 
 /*

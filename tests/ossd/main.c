@@ -7,6 +7,7 @@
  *   main.c      options, start and end          server.c   HTTP: from the wire to an operation
  *   ops*.c      the operations                  send.c     the answer on the wire, with its faults
  *   reply.c     errors and headers              auth.c     signatures V4 and V1
+ *   s3.c        the same in the words of S3, for other people's programs
  *   store*.c    buckets, objects, uploads       blob.c     their bytes: memory, files, packs
  *   index.c     ordered map for listings        crc.c      CRC-64
  *   fault.c     what breaks, and when           stats.c    counters and the log of requests

@@ -61,6 +61,7 @@ static const struct error_info errors[] = {
     {"SignatureDoesNotMatch", 403, "0002-00000102", "The signature differs from the one computed here."},
     {"SymlinkTargetNotExist", 404, "0043-00000002", "The target of the symlink does not exist."},
     {"TooManyBuckets", 400, "0015-00000201", "There are too many buckets."},
+    {"XAmzContentSHA256Mismatch", 400, "0016-00000410", "The body is not the one that was signed."},
 };
 
 static const struct error_info *error_find(const char *code)

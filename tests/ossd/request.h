@@ -92,6 +92,7 @@ struct request {
     struct bytes key;
     int op;
     bool anonymous;
+    bool s3; /* speaks S3; its signature was checked */
     struct fault_plan plan;
     char id[25];
     int64_t started_ms;
@@ -102,7 +103,7 @@ struct request {
     uint64_t content_length, received;
     bool want_md5;
     uint64_t crc;
-    EVP_MD_CTX *md5;
+    EVP_MD_CTX *md5, *sha256; /* sha256: S3 only */
     unsigned char digest[16]; /* after the end, with want_md5 */
     struct sbuf body;         /* BODY_XML */
     struct spool *spool;      /* BODY_STORE */

@@ -2,6 +2,7 @@
 #include "send.h"
 
 #include "ops.h"
+#include "s3.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -304,6 +305,8 @@ enum MHD_Result send_reply(struct request *rq)
 
     if (!rq->reply.status)
         reply_error(rq, "InternalError", NULL);
+    if (rq->s3)
+        s3_translate_reply(rq);
     uint64_t out = head ? 0 : rq->reply.object ? rq->reply.length : rq->reply.body.n;
     struct MHD_Response *response = make_response(rq);
     if (!response)

@@ -3,6 +3,7 @@
 
 #include "crc.h"
 #include "ops.h"
+#include "s3.h"
 #include "send.h"
 
 #include <arpa/inet.h>
@@ -201,7 +202,7 @@ static bool check_rights(struct request *rq)
     struct auth_request who = {rq->method, rq->bucket, rq->key, &rq->query, &rq->headers};
     struct auth_result result;
 
-    if (server->options.no_auth)
+    if (server->options.no_auth || rq->s3)
         return true;
     auth_check(server->auth, &who, server_now(server), &result);
     rq->anonymous = result.anonymous;
@@ -273,8 +274,10 @@ static enum MHD_Result request_begin(struct request *rq)
     read_length(rq);
     rq->op = OP_UNKNOWN;
     bool good = read_target(rq);
+    if (good && s3_speaks(rq))
+        good = s3_begin(rq);
     if (good)
-        rq->op = ops_classify(rq);
+        rq->op = rq->s3 ? s3_classify(rq) : (int)ops_classify(rq);
     faults_match(rq->server->faults, ops[rq->op].name, rq->key.n ? rq->key : list_prefix(rq), &rq->plan);
     if (rq->server->outage)
         return MHD_NO;
@@ -310,6 +313,8 @@ static bool take_body(struct request *rq, const char *data, size_t n)
     rq->crc = crc_update(rq->crc, data, n);
     if (rq->md5)
         EVP_DigestUpdate(rq->md5, data, n);
+    if (rq->sha256)
+        EVP_DigestUpdate(rq->sha256, data, n);
     return true;
 }
 
@@ -357,7 +362,7 @@ static enum MHD_Result request_end(struct request *rq)
         faults_hang(rq->server->faults, rq->socket, rq->plan.hang_generation);
     if (action == FAULT_HANG || action == FAULT_RESET || rq->server->outage)
         return send_nothing(rq);
-    if (!rq->reply.status && check_integrity(rq))
+    if (!rq->reply.status && check_integrity(rq) && s3_check_body(rq))
         ops[rq->op].end(rq);
     server_sleep(rq->server, rq->server->latency_ms + rq->plan.delay_ms);
     return action == FAULT_LOST ? send_nothing(rq) : send_reply(rq);
@@ -431,6 +436,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     object_unref(rq->model);
     upload_unref(rq->upload);
     EVP_MD_CTX_free(rq->md5);
+    EVP_MD_CTX_free(rq->sha256);
     object_unref(rq->reply.object);
     pairs_free(&rq->reply.headers);
     sbuf_free(&rq->reply.body);
