@@ -11,6 +11,7 @@
 #   make unit            all unit tests; make unit/test_plan: one of them
 #   make e2e             the tests at a real mount; make e2e ARGS='-k rename -x'
 #   make lint format fuzz bench
+#   make budget          what each operation costs, counted; make readme-budget: the table in README.md
 #   make CC=gcc-13 CFLAGS='-O3 -march=native' WERROR=-Werror
 
 SHELL   := /bin/bash
@@ -117,7 +118,7 @@ FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzz/%)
 LIBS_OURS := $(if $(FS_SRC),$(B)/libfs.a) $(if $(CACHE_SRC),$(B)/libcache.a) $(if $(OSS_SRC),$(B)/liboss.a)
 
 .PHONY: all ossmount ossd demo check check-long install uninstall clean deps bench unit e2e lint fuzz format \
-        unit-programs fuzz-programs readme-options help FORCE
+        unit-programs fuzz-programs readme-options budget readme-budget help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -190,6 +191,15 @@ unit/%: $(B)/unit/% FORCE
 e2e: $(B)/ossmount
 	@$(MAKE) --no-print-directory FLAVOUR=plain ossd
 	OSSMOUNT=$(CURDIR)/$(B)/ossmount OSSD=$(CURDIR)/build/ossd tests/lint/run_e2e.sh $(ARGS)
+
+# The request budget, counted: the table that README.md shows.
+budget: $(B)/ossmount
+	@$(MAKE) --no-print-directory FLAVOUR=plain ossd
+	@OSSMOUNT_BUDGET=$(CURDIR)/$(B)/budget $(MAKE) --no-print-directory -s e2e ARGS='tests/e2e/test_budget.py $(ARGS)'
+	@cat $(B)/budget
+
+readme-budget: budget
+	@sed -i -e '/<!-- budget -->/,/<!-- end of budget -->/{/<!-- budget -->/r $(B)/budget' -e '/<!--/!d}' README.md
 
 lint:
 	@tests/lint/lint.sh

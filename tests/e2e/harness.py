@@ -10,6 +10,7 @@ Environment:
     OSSMOUNT_TEST_DIR   plain-directory mode: cases that need no server run below this directory instead of a mount,
                         to prove the cases themselves
     OSSMOUNT_LONG       also the cases marked `long`
+    OSSMOUNT_BUDGET     a file that the table of test_budget.py is written to
     OSSMOUNT_KEEP       keep the temporary directories
 """
 

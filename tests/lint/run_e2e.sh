@@ -8,5 +8,11 @@ if [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then
     echo "e2e: /dev/fuse is not there or not permitted: these tests need a real mount (run as root, load fuse)" >&2
     exit 1
 fi
+# Files that are named are what runs; else all.
+what=tests/e2e
+for arg in "$@"; do
+    [ -e "${arg%%::*}" ] && what=
+done
+# shellcheck disable=SC2086
 exec timeout -k 30 "${E2E_SECONDS:-900}" /usr/bin/python3 -m pytest -p no:cacheprovider -q \
-    -n "${E2E_JOBS:-$(nproc)}" --timeout="${E2E_TIMEOUT:-120}" tests/e2e "$@"
+    -n "${E2E_JOBS:-$(nproc)}" --timeout="${E2E_TIMEOUT:-120}" $what "$@"
