@@ -7,7 +7,8 @@
 #include <string.h>
 
 static const char *const attr_names[] = {
-    "x-oss-meta-mode", "x-oss-meta-uid", "x-oss-meta-gid", "x-oss-meta-mtime", "x-oss-meta-mtime-ns",
+    "x-oss-meta-mode",  "x-oss-meta-uid",      "x-oss-meta-gid",
+    "x-oss-meta-mtime", "x-oss-meta-mtime-ns", "x-oss-meta-mtime-size",
 };
 
 /* Headers that tell the state of an object and are never sent. */
@@ -81,6 +82,17 @@ static bool parse_mtime(const struct kvlist *headers, struct timespec *out)
     return true;
 }
 
+/* Was the stored mtime set for the object as it is now, and not before something was appended to it? */
+static bool mtime_holds(const struct oss_object *object)
+{
+    const char *text = kv_get(&object->headers, "x-oss-meta-mtime-size");
+    uint64_t size;
+
+    if (!text)
+        return object->type != OSS_TYPE_APPENDABLE;
+    return parse_u64(text, &size) && size == object->size;
+}
+
 static void parse_attr(struct attr *attr, const struct oss_object *object, const struct attr_defaults *defaults,
                        bool is_dir)
 {
@@ -101,7 +113,7 @@ static void parse_attr(struct attr *attr, const struct oss_object *object, const
     attr->uid = parse_u64(kv_get(h, "x-oss-meta-uid"), &v) && v < UINT32_MAX ? (uint32_t)v : defaults->uid;
     attr->gid = parse_u64(kv_get(h, "x-oss-meta-gid"), &v) && v < UINT32_MAX ? (uint32_t)v : defaults->gid;
     attr->ctime = (struct timespec){.tv_sec = object->last_modified};
-    if (!parse_mtime(h, &attr->mtime))
+    if (!mtime_holds(object) || !parse_mtime(h, &attr->mtime))
         attr->mtime = attr->ctime;
     attr->size = is_dir ? 0 : object->size;
 }
@@ -192,9 +204,21 @@ int attr_to_headers(struct kvlist *to, const struct attr *attr)
         r = kv_setf(to, "x-oss-meta-mtime", "%lld", (long long)attr->mtime.tv_sec);
     if (r)
         return r;
+    kv_del(to, "x-oss-meta-mtime-size");
     if (attr->mtime.tv_nsec == 0) {
         kv_del(to, "x-oss-meta-mtime-ns");
         return 0;
     }
     return kv_setf(to, "x-oss-meta-mtime-ns", "%lld-%09ld", (long long)attr->mtime.tv_sec, attr->mtime.tv_nsec);
+}
+
+int attr_mtime_for_size(struct kvlist *to, uint64_t size)
+{
+    return kv_setf(to, "x-oss-meta-mtime-size", "%llu", (unsigned long long)size);
+}
+
+void attr_strip_headers(struct kvlist *headers)
+{
+    for (size_t i = 0; i < sizeof(attr_names) / sizeof(*attr_names); i++)
+        kv_del(headers, attr_names[i]);
 }

@@ -8,7 +8,9 @@
  *      x-oss-meta-mtime     seconds since 1970, decimal
  *      x-oss-meta-mtime-ns  "SECONDS-NANOSECONDS": ours; believed only while SECONDS equals x-oss-meta-mtime, so a
  *                           tool that knows only the field above cannot leave a wrong fraction behind
- *      x-oss-meta-xattr     URL-escaped JSON {"user.name":"base64",...}: attributes that fit no header of their own
+ *      x-oss-meta-mtime-size  decimal: on an appendable object, whose metadata an append cannot change. The mtime
+ * above is believed only while the object has this size; else it is Last-Modified x-oss-meta-xattr     URL-escaped
+ * JSON {"user.name":"base64",...}: attributes that fit no header of their own
  *
  * Extended attributes `user.NAME` whose NAME and value a header can carry are x-oss-meta-NAME themselves.
  */
@@ -63,6 +65,12 @@ void oinfo_put(struct oinfo *info); /* NULL is allowed */
 
 /* Sets the attribute headers of `attr` in `to`. 0 or -ENOMEM. */
 int attr_to_headers(struct kvlist *to, const struct attr *attr);
+
+/* The mtime in these headers is that of an appendable object of `size` bytes, and of no longer one. 0 or -ENOMEM. */
+int attr_mtime_for_size(struct kvlist *to, uint64_t size);
+
+/* Takes the attribute headers out: what is left is carried over as it is. */
+void attr_strip_headers(struct kvlist *headers);
 
 /*
  * Extended attributes kept in object headers. `name` is the full name ("user.color").

@@ -326,11 +326,7 @@ static struct oinfo *new_info(const struct upload *u)
             return NULL;
         }
     }
-    kv_del(&info->headers, "x-oss-meta-mode");
-    kv_del(&info->headers, "x-oss-meta-uid");
-    kv_del(&info->headers, "x-oss-meta-gid");
-    kv_del(&info->headers, "x-oss-meta-mtime");
-    kv_del(&info->headers, "x-oss-meta-mtime-ns");
+    attr_strip_headers(&info->headers);
     return info;
 }
 

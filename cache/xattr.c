@@ -267,7 +267,8 @@ static int pairs_store(struct kvlist *headers, const struct pairs *pairs)
 
 /* ------------------------------------------------------------------------------------- plain headers */
 
-static const char *const reserved[] = {"mode", "uid", "gid", "mtime", "mtime-ns", "xattr", "ctime", "atime"};
+static const char *const reserved[] = {"mode",       "uid",   "gid",   "mtime", "mtime-ns",
+                                       "mtime-size", "xattr", "ctime", "atime"};
 
 /* "user.color" -> "color" when a header of that name may stand for it, else NULL. */
 static const char *plain_name(const char *name)

@@ -408,9 +408,22 @@ static int try_once(struct call *c)
 
 /* ----------------------------------------------------------------------------------------------------- run */
 
+/* Where the object ends, or that it is not to be appended to: what an append asks as much as it tells. */
+static bool is_append_answer(const struct call *c, int r)
+{
+    return c->op == OSS_OP_APPEND && (r == -EBADE || r == -EPROTOTYPE);
+}
+
+static enum log_level level_of(const struct call *c)
+{
+    if (is_plain_answer(c, c->err.err))
+        return LOG_LEVEL_DEBUG;
+    return is_append_answer(c, c->err.err) ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
+}
+
 void call_log(const struct call *c, int64_t delay_ms)
 {
-    enum log_level level = is_plain_answer(c, c->err.err) ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN;
+    enum log_level level = level_of(c);
     char text[512], again[48] = "";
 
     if (!log_enabled(level))
@@ -467,7 +480,7 @@ int call_run(struct call *c)
 
 int call_end(struct call *c, int r, struct oss_error *err)
 {
-    if (r < 0 && !is_plain_answer(c, r))
+    if (r < 0 && !is_plain_answer(c, r) && !is_append_answer(c, r))
         stats_failure(&c->client->stats[c->op]);
     if (r < 0 && c->err.err == 0)
         error_set(&c->err, r, r == -ENOMEM ? "out of memory" : "the reply makes no sense");

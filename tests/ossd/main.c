@@ -43,6 +43,7 @@ static const char usage[] =
     "  --tls CERT KEY        HTTPS, with these PEM files\n"
     "  --etag=md5|opaque     ETag of a PUT: the MD5 (default), or made from the CRC, which is faster\n"
     "  --appendable-copy=yes|no   whether appendable objects can be copied (default: yes)\n"
+    "  --append-max=BYTES    largest appendable object (default: 5 GiB)\n"
     "  --copy-max=BYTES      largest CopyObject (default: 1 GiB)\n"
     "  --crc-header=yes|no|copies  whether replies carry x-oss-hash-crc64ecma; copies: not those about copied "
     "objects\n"
@@ -81,6 +82,7 @@ enum {
     OPT_TLS,
     OPT_ETAG,
     OPT_APPEND,
+    OPT_APPEND_MAX,
     OPT_COPY_MAX,
     OPT_CRC,
     OPT_DELAY,
@@ -127,6 +129,9 @@ static bool take_behaviour(struct options *o, int option)
         break;
     case OPT_APPEND:
         good = yes_or_no(optarg, &o->appendable_copy);
+        break;
+    case OPT_APPEND_MAX:
+        good = parse_u64(optarg, &o->append_max);
         break;
     case OPT_COPY_MAX:
         good = parse_u64(optarg, &o->copy_max);
@@ -222,6 +227,7 @@ static bool read_options(struct setup *setup, int argc, char **argv)
                                           {"tls", required_argument, NULL, OPT_TLS},
                                           {"etag", required_argument, NULL, OPT_ETAG},
                                           {"appendable-copy", required_argument, NULL, OPT_APPEND},
+                                          {"append-max", required_argument, NULL, OPT_APPEND_MAX},
                                           {"copy-max", required_argument, NULL, OPT_COPY_MAX},
                                           {"crc-header", required_argument, NULL, OPT_CRC},
                                           {"complete-delay", required_argument, NULL, OPT_DELAY},
@@ -231,7 +237,8 @@ static bool read_options(struct setup *setup, int argc, char **argv)
                                           {NULL, 0, NULL, 0}};
     int option;
 
-    setup->options = (struct options){.region = "cn-test", .appendable_copy = true, .copy_max = 1ull << 30};
+    setup->options = (struct options){
+        .region = "cn-test", .appendable_copy = true, .append_max = 5ull << 30, .copy_max = 1ull << 30};
     while ((option = getopt_long(argc, argv, "", table, NULL)) != -1)
         if (!take_option(setup, option, argv))
             return false;

@@ -93,8 +93,9 @@ static bool can_append(struct request *rq, const struct object *old, uint64_t po
         wrong_position(rq, length);
         return false;
     }
-    if (length + rq->received > PUT_MAX)
-        return reply_error_message(rq, 0, "InvalidArgument", "The object would be larger than 5 GB.", NULL);
+    if (length + rq->received > rq->server->options.append_max)
+        return reply_error_message(rq, 0, "InvalidArgument", "The object would be too large to be appended to.",
+                                   NULL);
     return true;
 }
 

@@ -25,7 +25,8 @@ struct options {
     const char *certificate, *certificate_key; /* PEM files, NULL: plain HTTP */
     bool opaque_etag;
     bool appendable_copy;
-    uint64_t copy_max; /* bytes of a CopyObject */
+    uint64_t copy_max;   /* bytes of a CopyObject */
+    uint64_t append_max; /* bytes of an appendable object */
     enum crc_header crc_header;
     int64_t complete_delay_ms;
     bool no_auth;

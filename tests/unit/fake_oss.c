@@ -52,6 +52,7 @@ struct fake_oss {
     enum fake_gate shut_gate;
     unsigned standing;
     unsigned long next_id;
+    bool no_appendable_copies;
     fake_published *published;
     void *arg;
 };
@@ -274,6 +275,8 @@ static int describe(const struct object *o, struct oss_object *out)
         .crc64 = crc64(0, o->data, o->size),
         .append_position = -1,
     };
+    if (o->type == OSS_TYPE_APPENDABLE)
+        out->append_position = (int64_t)o->size;
     memcpy(out->etag, o->etag, sizeof(out->etag));
     return 0;
 }
@@ -293,6 +296,54 @@ int fake_oss_store(struct fake_oss *fake, const char *key, const void *data, siz
         snprintf(o->acl, sizeof(o->acl), "%s", acl);
     pthread_mutex_unlock(&fake->mu);
     return 0;
+}
+
+/* mu held. */
+static struct object *append_to(struct fake_oss *fake, const char *key, const void *data, size_t size,
+                                const struct kvlist *headers)
+{
+    struct object *old = find(fake, key);
+    size_t before = old && old->type == OSS_TYPE_APPENDABLE ? old->size : 0;
+    struct kvlist kept = {0};
+    char *all = malloc(before + size + 1);
+    struct object *o;
+
+    if (!all || (before ? kv_copy(&kept, &old->headers) : headers ? kv_copy(&kept, headers) : 0))
+        abort();
+    if (before)
+        memcpy(all, old->data, before);
+    memcpy(all + before, data, size);
+    o = publish(fake, key, all, before + size, &kept, NULL, OSS_TYPE_APPENDABLE);
+    kv_free(&kept);
+    return o;
+}
+
+int fake_oss_append(struct fake_oss *fake, const char *key, const void *data, size_t size,
+                    const struct kvlist *headers)
+{
+    pthread_mutex_lock(&fake->mu);
+    append_to(fake, key, data, size, headers);
+    pthread_mutex_unlock(&fake->mu);
+    return 0;
+}
+
+void fake_oss_refuse_appendable_copies(struct fake_oss *fake, bool refuse)
+{
+    pthread_mutex_lock(&fake->mu);
+    fake->no_appendable_copies = refuse;
+    pthread_mutex_unlock(&fake->mu);
+}
+
+bool fake_oss_appendable(struct fake_oss *fake, const char *key)
+{
+    struct object *o;
+    bool is;
+
+    pthread_mutex_lock(&fake->mu);
+    o = find(fake, key);
+    is = o && o->type == OSS_TYPE_APPENDABLE;
+    pthread_mutex_unlock(&fake->mu);
+    return is;
 }
 
 void fake_oss_remove(struct fake_oss *fake, const char *key)
@@ -488,6 +539,35 @@ static int fake_put(struct oss *oss, const char *key, const struct oss_source *s
     return end(fake, OSS_OP_PUT, lost, r, err);
 }
 
+static int fake_append(struct oss *oss, const char *key, uint64_t position, const struct oss_source *source,
+                       const struct oss_put_opts *opts, struct oss_object *out, struct oss_error *err)
+{
+    struct fake_oss *fake = of(oss);
+    bool lost;
+    int r = begin(fake, OSS_OP_APPEND, &lost, err);
+    struct object *o;
+    char *data;
+
+    if (!r)
+        r = read_body(fake, OSS_OP_APPEND, source, &data, err);
+    if (r)
+        return r;
+    pthread_mutex_lock(&fake->mu);
+    o = find(fake, key);
+    if (o && o->type != OSS_TYPE_APPENDABLE) {
+        r = refuse(err, -EPROTOTYPE, 409, "ObjectNotAppendable");
+    } else if (position != (o ? o->size : 0)) {
+        r = refuse(err, -EBADE, 409, "PositionNotEqualToLength");
+        if (err)
+            err->next_position = o ? (int64_t)o->size : 0;
+    } else {
+        describe(append_to(fake, key, data, source->size, opts ? opts->headers : NULL), out);
+    }
+    pthread_mutex_unlock(&fake->mu);
+    free(data);
+    return end(fake, OSS_OP_APPEND, lost, r, err);
+}
+
 static int fake_copy(struct oss *oss, const char *from, const char *to, const struct oss_copy_opts *opts,
                      struct oss_object *out, struct oss_error *err)
 {
@@ -507,6 +587,8 @@ static int fake_copy(struct oss *oss, const char *from, const char *to, const st
         r = refuse(err, -ENOENT, 404, "NoSuchKey");
     } else if (opts->if_match && strcmp(opts->if_match, o->etag)) {
         r = refuse(err, -ESTALE, 412, "PreconditionFailed");
+    } else if (fake->no_appendable_copies && o->type == OSS_TYPE_APPENDABLE && strcmp(from, to)) {
+        r = refuse(err, -ENOTSUP, 400, "OperationNotSupported");
     } else {
         acl = opts->headers ? kv_get(opts->headers, "x-oss-object-acl") : NULL;
         if (kv_copy(&headers, opts->replace ? opts->headers : &o->headers) ||
@@ -515,7 +597,9 @@ static int fake_copy(struct oss *oss, const char *from, const char *to, const st
         memcpy(etag, o->etag, sizeof(etag));
         data = malloc(o->size + 1);
         memcpy(data, o->data, o->size);
-        describe(publish(fake, to, data, o->size, &headers, etag, o->type), out);
+        describe(publish(fake, to, data, o->size, &headers, etag,
+                         o->type == OSS_TYPE_APPENDABLE && strcmp(from, to) ? OSS_TYPE_NORMAL : o->type),
+                 out);
         kv_free(&headers);
     }
     pthread_mutex_unlock(&fake->mu);
@@ -758,6 +842,8 @@ static int fake_copy_part(struct oss *oss, const char *key, const char *id, int 
         r = refuse(err, -ENOENT, 404, "NoSuchKey");
     } else if (strcmp(if_match, o->etag)) {
         r = refuse(err, -ESTALE, 412, "PreconditionFailed");
+    } else if (fake->no_appendable_copies && o->type == OSS_TYPE_APPENDABLE) {
+        r = refuse(err, -ENOTSUP, 400, "OperationNotSupported");
     } else if (offset + len > o->size) {
         r = refuse(err, -ERANGE, 416, "InvalidRange");
     } else {
@@ -881,6 +967,7 @@ static const struct oss_ops fake_ops = {
     .head = fake_head,
     .get = fake_get,
     .put = fake_put,
+    .append = fake_append,
     .copy = fake_copy,
     .delete = fake_delete,
     .delete_many = fake_delete_many,

@@ -58,7 +58,15 @@ bool fake_oss_wait(struct fake_oss *fake, unsigned n);
 /* What another host does. Headers may be NULL. 0 or -ENOMEM. */
 int fake_oss_store(struct fake_oss *fake, const char *key, const void *data, size_t size,
                    const struct kvlist *headers, const char *acl);
+/* The same as an appendable object: appended to what is there, if that is one, else in its place. */
+int fake_oss_append(struct fake_oss *fake, const char *key, const void *data, size_t size,
+                    const struct kvlist *headers);
 void fake_oss_remove(struct fake_oss *fake, const char *key);
+
+/* Are appendable objects refused as the source of copies, but for a change of their own metadata? */
+void fake_oss_refuse_appendable_copies(struct fake_oss *fake, bool refuse);
+/* Is the object appendable? */
+bool fake_oss_appendable(struct fake_oss *fake, const char *key);
 
 /* Copies; -ENOENT when there is no such object. The caller frees *data. */
 int fake_oss_content(struct fake_oss *fake, const char *key, char **data, size_t *size);

@@ -202,6 +202,51 @@ static void test_there_and_back(void **state)
     }
 }
 
+/* On an appendable object the mtime was set for one length, and an append cannot change it. */
+static void test_mtime_for_size(void **state)
+{
+    static const struct {
+        const char *size; /* header, NULL: none */
+        enum oss_type type;
+        uint64_t object;
+        bool holds;
+    } table[] = {
+        {NULL, OSS_TYPE_NORMAL, 5, true},        {"5", OSS_TYPE_NORMAL, 5, true},
+        {"4", OSS_TYPE_NORMAL, 5, false},        {NULL, OSS_TYPE_APPENDABLE, 5, false},
+        {"5", OSS_TYPE_APPENDABLE, 5, true},     {"5", OSS_TYPE_APPENDABLE, 6, false},
+        {"five", OSS_TYPE_APPENDABLE, 5, false}, {"", OSS_TYPE_APPENDABLE, 0, false},
+        {"0", OSS_TYPE_APPENDABLE, 0, true},     {"18446744073709551616", OSS_TYPE_APPENDABLE, 0, false},
+    };
+    const struct attr attr = {.mode = S_IFREG | 0600, .mtime = {1600000000, 70}};
+    struct kvlist headers = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+        struct oss_object object = {.size = table[i].object, .last_modified = 7, .type = table[i].type};
+        struct oinfo *info;
+
+        assert_int_equal(attr_to_headers(&object.headers, &attr), 0);
+        if (table[i].size)
+            assert_int_equal(kv_add(&object.headers, "x-oss-meta-mtime-size", table[i].size), 0);
+        info = oinfo_from_object(&object, &defaults, false);
+        assert_int_equal(info->attr.mtime.tv_sec, table[i].holds ? 1600000000 : 7);
+        assert_int_equal(info->attr.mtime.tv_nsec, table[i].holds ? 70 : 0);
+        assert_int_equal(info->attr.mode, S_IFREG | 0600);
+        assert_int_equal(info->headers.n, 0);
+        oinfo_put(info);
+        kv_free(&object.headers);
+    }
+    assert_int_equal(attr_mtime_for_size(&headers, 1ull << 32), 0);
+    assert_string_equal(kv_get(&headers, "x-oss-meta-mtime-size"), "4294967296");
+    assert_int_equal(kv_add(&headers, "x-oss-meta-color", "red"), 0);
+    /* What is set anew is not set for a size. */
+    assert_int_equal(attr_to_headers(&headers, &attr), 0);
+    assert_null(kv_get(&headers, "x-oss-meta-mtime-size"));
+    attr_strip_headers(&headers);
+    assert_int_equal(headers.n, 1);
+    kv_free(&headers);
+}
+
 /* The forms that ossfs reads: decimal, whole seconds. */
 static void test_forms(void **state)
 {
@@ -260,7 +305,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_mode),         cmocka_unit_test(test_owner),
         cmocka_unit_test(test_mtime),    cmocka_unit_test(test_mtime_ns),     cmocka_unit_test(test_there_and_back),
-        cmocka_unit_test(test_forms),    cmocka_unit_test(test_headers_kept),
+        cmocka_unit_test(test_forms),    cmocka_unit_test(test_headers_kept), cmocka_unit_test(test_mtime_for_size),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
