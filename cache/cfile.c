@@ -382,7 +382,9 @@ void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen)
 
 static bool replaced(const struct cfile *cf, const struct oinfo *info)
 {
-    return cf->object && info && (strcmp(cf->object->etag, info->etag) || cf->object->attr.size != info->attr.size);
+    return cf->object && info &&
+           (strcmp(cf->object->etag, info->etag) || cf->object->attr.size != info->attr.size ||
+            (cf->object->attr.mode ^ info->attr.mode) & S_IFMT);
 }
 
 /* What the names know of a key now, referenced, or NULL. */

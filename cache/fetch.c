@@ -147,8 +147,8 @@ static bool move_on(struct cfile *cf, const char *key)
     oss_object_free(&object);
     pthread_rwlock_wrlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
-    if (info && !cf->orphan && !cf->served && cf->data_gen <= cf->data_sent_gen && list_empty(&cf->changes) &&
-        !strcmp(cf->key, key))
+    if (info && !cf->orphan && !cf->served && S_ISREG(info->attr.mode) && cf->data_gen <= cf->data_sent_gen &&
+        list_empty(&cf->changes) && !strcmp(cf->key, key))
         moved = cfile_rebase(cf, info) == 0;
     if (moved)
         cfile_publish(cf);

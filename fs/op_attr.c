@@ -96,8 +96,9 @@ static void with_info_done(void *arg, int r, struct oinfo *info, int64_t ttl_ms)
 {
     struct call *call = arg;
 
-    if (r == -ENOENT)
-        r = -ESTALE; /* the name is gone, not the question wrong: the kernel looks it up anew */
+    /* The name is gone, or another kind of thing has it: the kernel looks it up anew. */
+    if (r == -ENOENT || (!r && (info->attr.mode & S_IFMT) != call->inode->type))
+        r = -ESTALE;
     if (r) {
         call_reply_err(call, r);
         return;
@@ -141,6 +142,11 @@ static void reply_open_attr(struct call *call, struct cfile *cf)
     struct stat st;
 
     cfile_attr(cf, &attr);
+    /* An inode whose kind changed would be a bad one to the kernel for ever (EIO): the name is looked up anew. */
+    if ((attr.mode & S_IFMT) != call->inode->type) {
+        call_reply_err(call, -ESTALE);
+        return;
+    }
     attr_to_stat(&attr, call->inode->ino, call->inode->detached, &st);
     call_reply_attr(call, &st, call->inode->detached ? 0 : call->fs->ttl_ms);
 }

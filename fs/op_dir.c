@@ -17,7 +17,6 @@ struct dir {
     struct inode *inode; /* referenced */
     pthread_mutex_t mu;  /* guards the rest: two threads may share the descriptor */
     struct meta_names names;
-    bool loaded;
     bool fresh; /* the snapshot was taken by opendir, and not read from its start yet */
 };
 
@@ -28,18 +27,22 @@ static struct dir *dir_of(struct fuse_file_info *fi)
 
 /* ------------------------------------------------------------------------------------------ snapshots */
 
-static void load(struct fs *fs, struct dir *dir, const char *key)
+static int load(struct fs *fs, struct dir *dir, const char *key)
 {
     struct meta_names names;
+    int r = cache_snapshot(fs->cache, key, &names);
 
-    if (cache_snapshot(fs->cache, key, &names))
-        return;
+    if (r)
+        return r;
     pthread_mutex_lock(&dir->mu);
     meta_names_free(&dir->names);
     dir->names = names;
-    dir->loaded = dir->fresh = true;
+    dir->fresh = true;
     pthread_mutex_unlock(&dir->mu);
+    return 0;
 }
+
+#define LIST_TRIES 8
 
 static void dir_end(struct fs *fs, struct dir *dir);
 
@@ -51,12 +54,13 @@ static void opendir_listed(void *arg, int r)
     struct fuse_file_info fi = {.fh = (uintptr_t)dir};
     char key[OSS_KEY_MAX + 2];
 
-    if (!r)
-        r = inode_key(fs->inodes, dir->inode, key);
-    if (!r) {
-        load(fs, dir, key);
-        if (!dir->loaded)
-            r = -EIO;
+    if (!r && !(r = inode_key(fs->inodes, dir->inode, key)) && (r = load(fs, dir, key)) == -ENOENT) {
+        /* A rename or removal here came in between, and the listing is not believed any more: once more. */
+        if (call->set++ < LIST_TRIES) {
+            cache_list(fs->cache, key, opendir_listed, call);
+            return;
+        }
+        r = -ESTALE;
     }
     if (r) {
         call_reply_err(call, r);
