@@ -103,6 +103,7 @@ void cache_symlink(struct cache *cache, const char *key, const char *target, con
                    cache_done *done, void *arg);
 
 typedef void cache_link_done(void *arg, int r, const char *target);
+/* -ESTALE: `info` is no longer what is there; the name is to be looked up anew. */
 void cache_readlink(struct cache *cache, const char *key, struct oinfo *info, cache_link_done *done, void *arg);
 
 /*

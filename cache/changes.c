@@ -72,6 +72,18 @@ void put_known(struct cache *cache, const char *key, enum meta_state state, stru
     free(dir);
 }
 
+/* The bucket has another object there than was known: it is asked anew. */
+static void forget_known(struct cache *cache, const char *key)
+{
+    const char *name;
+    char *dir;
+
+    if (key_split(key, &dir, &name))
+        return;
+    meta_forget(cache->meta, dir, name);
+    free(dir);
+}
+
 void touch_parent(struct cache *cache, const char *key)
 {
     const char *name;
@@ -174,11 +186,29 @@ static void symlink_run(struct job *job)
     request_end(q, r);
 }
 
+/*
+ * What was before in the queue, or a rename of a directory above, may have taken the name away: the caller resolves
+ * its path anew (ESTALE). `makes`: what is made anew needs no file of that name.
+ */
+static int still_named(struct cfile *cf, const char *key, bool makes)
+{
+    int r;
+
+    pthread_mutex_lock(&cf->mu);
+    r = strcmp(cf->key, key) || (cf->orphan && !makes) ? -ESTALE : 0;
+    pthread_mutex_unlock(&cf->mu);
+    return r;
+}
+
 static void request_begin(struct change *change)
 {
     struct request *q = list_entry(change, struct request, change);
+    int r = still_named(change->cf, q->key, !change->moves_name);
 
-    pool_submit(q->cache->pool, POOL_META, &q->job);
+    if (r)
+        request_end(q, r);
+    else
+        pool_submit(q->cache->pool, POOL_META, &q->job);
 }
 
 /* Queues `q` as a change of its key's file. */
@@ -265,8 +295,12 @@ static void link_run(struct job *job)
     char *dir;
     int r = cache->oss->ops->get(cache->oss, q->key, 0, OSS_WHOLE, etag, &sink, NULL, &err);
 
-    if (r)
+    if (r == -ENOENT || r == -ESTALE) {
+        forget_known(cache, q->key);
+        r = -ESTALE;
+    } else if (r) {
         cache_log_error("reading the link", q->key, &err);
+    }
     if (!r && strlen(q->target) != q->n)
         r = -EIO; /* a NUL in a link */
     if (!r && (info = oinfo_clone(q->info))) {
@@ -480,12 +514,15 @@ static void unlink_begin(struct change *change)
 {
     struct request *q = list_entry(change, struct request, change);
     struct cfile *cf = change->cf;
+    int r = still_named(cf, q->key, false);
     bool absent;
 
     pthread_mutex_lock(&cf->mu);
     absent = cf->absent;
     pthread_mutex_unlock(&cf->mu);
-    if (absent)
+    if (r)
+        request_end(q, r);
+    else if (absent)
         unlinked(q, 0); /* never sent: nothing to delete */
     else
         save_for_handles(cf, unlink_saved, q);
@@ -604,6 +641,8 @@ static void rename_copied(void *arg, int r, struct oinfo *info)
         rename_names(n);
         r = 0;
     }
+    if (r == -ENOENT || r == -ESTALE)
+        forget_known(n->cache, n->from_key);
     if (r || never_sent) {
         rename_end(n, r);
         return;
@@ -642,8 +681,14 @@ static void rename_saved(void *arg, int r)
 static void rename_both(struct change *change)
 {
     struct rename *n = list_entry(change, struct rename, second);
+    int r = still_named(n->from, n->from_key, false);
 
-    save_for_handles(n->to, rename_saved, n);
+    if (!r)
+        r = still_named(n->to, n->to_key, false);
+    if (r)
+        rename_end(n, r);
+    else
+        save_for_handles(n->to, rename_saved, n);
 }
 
 static void rename_first(struct change *change)

@@ -37,6 +37,7 @@ struct child {
     char new_etag[OSS_ETAG_SIZE];
     time_t new_modified;
     bool copied;
+    bool gone; /* removed by another program since it was listed */
 };
 
 struct dir_rename {
@@ -223,7 +224,7 @@ static void child_ended(struct child *child, int r)
 {
     struct dir_rename *d = child->d;
 
-    child->copied = !r;
+    child->copied = !r && !child->gone;
     pthread_mutex_lock(&d->mu);
     if (r && !d->r)
         d->r = r;
@@ -284,11 +285,35 @@ static bool known_default_acl(struct cache *cache, const char *key)
     return is_default;
 }
 
+#define COPY_TRIES 4
+
+/* The object is another than the listing said: what it is now. */
+static int look_again(struct child *child, struct oss_error *err)
+{
+    struct oss *oss = child->d->cache->oss;
+    struct oss_object object = {0};
+    int r = oss->ops->head(oss, child->from, &object, err);
+
+    if (!r)
+        memcpy(child->etag, object.etag, sizeof(child->etag));
+    oss_object_free(&object);
+    return r;
+}
+
+static int copy_once(struct child *child, const char *to, const struct kvlist *headers, struct oss_object *made,
+                     struct oss_error *err)
+{
+    struct oss *oss = child->d->cache->oss;
+    struct oss_copy_opts opts = {.if_match = *child->etag ? child->etag : NULL, .headers = headers};
+
+    return oss->ops->copy(oss, child->from, to, &opts, made, err);
+}
+
+/* -ENOENT: somebody has removed it meanwhile, and there is nothing to be moved. */
 static int copy_small(struct child *child, const char *to)
 {
     struct cache *cache = child->d->cache;
     struct kvlist headers = {0};
-    struct oss_copy_opts opts = {.if_match = *child->etag ? child->etag : NULL, .headers = &headers};
     struct oss_object made = {0};
     struct oss_error err = {0};
     char acl[24];
@@ -300,8 +325,13 @@ static int copy_small(struct child *child, const char *to)
             r = kv_set(&headers, "x-oss-object-acl", acl);
     }
     if (!r)
-        r = cache->oss->ops->copy(cache->oss, child->from, to, &opts, &made, &err);
-    if (r)
+        r = copy_once(child, to, &headers, &made, &err);
+    for (int i = 1; r == -ESTALE && i < COPY_TRIES; i++) {
+        r = look_again(child, &err);
+        if (!r)
+            r = copy_once(child, to, &headers, &made, &err);
+    }
+    if (r && r != -ENOENT)
         cache_log_error("renaming", child->from, &err);
     memcpy(child->new_etag, made.etag, sizeof(child->new_etag));
     child->new_modified = made.last_modified ? made.last_modified : made.date;
@@ -324,8 +354,9 @@ static void child_run(struct job *job)
     else
         r = big ? copy_big(child, to) : copy_small(child, to);
     free(to);
+    child->gone = r == -ENOENT;
     if (!big || r)
-        child_ended(child, r);
+        child_ended(child, child->gone ? 0 : r);
 }
 
 /* The caller's own count is in `running` until here: who takes the last one away goes on. */

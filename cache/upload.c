@@ -527,7 +527,9 @@ static void finish(struct upload *u)
         advance(u);
         return;
     }
-    if (u->r && u->r != -EAGAIN)
+    if (u->copy_only && (u->r == -ENOENT || u->r == -ESTALE))
+        log_info("copying to %s: what was to be renamed is gone", u->target); /* the loser of a race */
+    else if (u->r && u->r != -EAGAIN)
         cache_log_error(u->copy_only ? "copying to" : "sending", u->target, &u->err);
     if (!u->r)
         info = u->plan.n ? new_info(u) : oinfo_get(u->source);

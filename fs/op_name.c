@@ -144,11 +144,17 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
     cache_symlink(call->fs->cache, key, target, &call->attr, symlink_done, call);
 }
 
+#define LINK_TRIES 3
+
+static void readlink_known(struct call *call, struct oinfo *info);
+
 static void readlink_done(void *arg, int r, const char *target)
 {
     struct call *call = arg;
 
-    if (r)
+    if (r == -ESTALE && call->r++ < LINK_TRIES)
+        call_with_info(call, readlink_known); /* replaced since it was looked up */
+    else if (r)
         call_reply_err(call, r);
     else
         call_reply_text(call, target);
