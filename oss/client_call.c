@@ -221,8 +221,11 @@ static int sign(struct call *c, struct oss_key *key)
         .region = client->region,
         .when = clock_wall().tv_sec + (time_t)atomic_load(&client->clock_offset),
     };
-    int r = oss_cred_get(client->cred, key);
+    int r;
 
+    if (oss_cred_anonymous(client->cred))
+        return 0;
+    r = oss_cred_get(client->cred, key);
     if (r == 0)
         r = client->signature_version == 1 ? sign_v1(&s, &c->headers, NULL) : sign_v4(&s, &c->headers, NULL);
     return r < 0 ? error_set(&c->err, r, "the request cannot be signed") : 0;
@@ -254,6 +257,8 @@ static enum retry_cause key_renew(struct call *c, const struct oss_key *used)
     struct oss_key now;
     bool other;
 
+    if (oss_cred_anonymous(c->client->cred))
+        return RETRY_NEVER;
     if (oss_cred_get(c->client->cred, &now) < 0)
         return RETRY_NEVER;
     other = strcmp(now.id, used->id) || strcmp(now.secret, used->secret) || strcmp(now.token, used->token);

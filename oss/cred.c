@@ -1,243 +1,212 @@
 /*
- * cred.c: the access key, from a passwd file or the environment.
+ * cred.c: the access key in use, and its renewal.
  *
- * A file is looked at again at most once a second, so that a key renewed in place is used before the old one
- * expires. A file that has become unreadable or malformed changes nothing: the key in use may still be good.
+ * Files are looked at again at most once a second, so that a key renewed in place is used before the old one
+ * expires. A key that expires is renewed by a thread of its own when three quarters of what was left of its life have
+ * passed: so there are several tries before the end, the last ones in quick succession. Whoever needs a key that has
+ * run out, or that the service refused, renews it at once and waits for that. However many ask, one asks the source.
+ *
+ * A source that fails changes nothing: the key in use may still be good.
  */
-#include "cred.h"
+#include "cred_source.h"
 
 #include "base_log.h"
 #include "base_time.h"
 #include "error.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define SYSTEM_FILE  "/etc/passwd-ossfs"
 #define USER_FILE    ".passwd-ossfs"
-#define FILE_MAX     (1 << 20)
-#define RECHECK_MS   1000
-#define WHERE_TO_GET "see https://ram.console.aliyun.com for access keys"
+#define OSSUTIL_FILE ".ossutilconfig"
+#define RECHECK_MS   1000 /* a file is looked at no more often */
+#define ASK_MS       250  /* a source is asked no more often, while it has nothing new */
+#define MARGIN_MS                                                                                     \
+    5000 /* a key counts as run out so long before its end, or at 7/8 of its life: requests take time \
+          */
+#define PROCESS_MS 15000
+#define FAILED_MAX 60000 /* the longest pause after a failure */
 
-/* What tells one state of a file from another. */
-struct stamp {
-    dev_t dev;
-    ino_t ino;
-    off_t size;
-    struct timespec mtime;
-};
+enum cred_kind { CRED_FIXED, CRED_FILE, CRED_PROCESS, CRED_METADATA };
 
 struct oss_cred {
-    pthread_mutex_t lock;
-    char *path;         /* NULL: the key does not come from a file; constant */
-    char *bucket;       /* constant */
-    struct oss_key key; /* guarded by lock */
-    struct stamp stamp; /* of the file `key` was read from; guarded by lock */
-    int64_t checked_ms; /* guarded by lock */
+    /* Constant after oss_cred_open(). */
+    enum cred_kind kind;
+    bool anonymous;
+    char *bucket;
+    char *from;                  /* path of the file, command, or role */
+    char *metadata_url;          /* or NULL */
+    struct cred_profile profile; /* what the file said besides the key */
+    bool has_thread;
+    pthread_t thread;
+    atomic_bool stop;
+
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t cond;  /* of the monotonic clock: a renewal has ended, or `stop` */
+    struct oss_key key;
+    uint64_t serial;         /* counts the keys */
+    struct cred_stamp stamp; /* of the file `key` was read from */
+    int64_t checked_ms;      /* when the file was looked at, or the source asked */
+    int64_t expires_ms;      /* when it runs out, the margin taken off; 0: never */
+    int64_t renew_ms;        /* when the thread renews it; 0: never */
+    unsigned failures;       /* in a row */
+    bool renewing;
 };
 
-static struct stamp stamp_of(const struct stat *st)
-{
-    return (struct stamp){st->st_dev, st->st_ino, st->st_size, st->st_mtim};
-}
+/* --------------------------------------------------------------------------------------------------- sources */
 
-static bool stamp_equal(const struct stamp *a, const struct stamp *b)
+static int source_read(struct oss_cred *cred, struct cred_found *found, struct cred_stamp *stamp,
+                       struct oss_error *err)
 {
-    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime.tv_sec == b->mtime.tv_sec &&
-           a->mtime.tv_nsec == b->mtime.tv_nsec;
-}
-
-/* Copies a piece of a line; false when it is empty, too long, or holds what an Authorization header may not. */
-static bool field_copy(char *to, size_t size, const char *from, size_t n)
-{
-    if (n == 0 || n >= size)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        if (from[i] <= ' ' || from[i] > '~')
-            return false;
+    *found = (struct cred_found){0};
+    *stamp = (struct cred_stamp){0};
+    switch (cred->kind) {
+    case CRED_FILE:
+        return cred_file_read(cred->from, cred->bucket, &found->key, NULL, stamp, err);
+    case CRED_PROCESS:
+        return cred_process(cred->from, PROCESS_MS, &cred->stop, found, err);
+    case CRED_METADATA:
+        return cred_metadata(cred->metadata_url, cred->from, &cred->stop, found, err);
+    case CRED_FIXED:
+        break;
     }
-    memcpy(to, from, n);
-    to[n] = '\0';
-    return true;
+    return error_set(err, -ENOENT, "the key is fixed");
 }
 
-/* What a line of the file says. */
-enum line_kind { LINE_NONE, LINE_OTHER, LINE_DEFAULT, LINE_BUCKET, LINE_BAD };
-
-static enum line_kind line_read(const char *line, size_t n, const char *bucket, struct oss_key *key)
+/* Three quarters of what is left, but no busy loop near the end. */
+static void plan_renewal(struct oss_cred *cred, int64_t now_ms)
 {
-    const char *colon[2] = {NULL, NULL};
-    const char *end, *id;
-    size_t colons = 0;
+    int64_t left = cred->expires_ms - now_ms, pause = left / 4 * 3;
 
-    while (n && (line[n - 1] == ' ' || line[n - 1] == '\t' || line[n - 1] == '\r'))
-        n--;
-    while (n && (*line == ' ' || *line == '\t'))
-        line++, n--;
-    if (n == 0 || *line == '#')
-        return LINE_NONE;
-    end = line + n;
-    for (const char *p = line; p < end; p++) {
-        if (*p != ':')
-            continue;
-        if (colons == 2)
-            return LINE_BAD;
-        colon[colons++] = p;
+    cred->renew_ms = 0;
+    if (!cred->expires_ms)
+        return;
+    if (cred->failures) {
+        int64_t most = (int64_t)1000 << (cred->failures < 7 ? cred->failures - 1 : 6);
+
+        most = most < FAILED_MAX ? most : FAILED_MAX;
+        pause = left > 0 && left / 4 < most ? left / 4 : most;
     }
-    if (colons == 0)
-        return LINE_BAD;
-    id = colons == 2 ? colon[0] + 1 : line;
-    key->token[0] = '\0';
-    if (!field_copy(key->id, sizeof(key->id), id, (size_t)(colon[colons - 1] - id)) ||
-        !field_copy(key->secret, sizeof(key->secret), colon[colons - 1] + 1, (size_t)(end - colon[colons - 1] - 1)))
-        return LINE_BAD;
-    if (colons == 1)
-        return LINE_DEFAULT;
-    n = (size_t)(colon[0] - line);
-    if (n == 0)
-        return LINE_BAD;
-    return n == strlen(bucket) && memcmp(line, bucket, n) == 0 ? LINE_BUCKET : LINE_OTHER;
+    cred->renew_ms = now_ms + (pause > ASK_MS ? pause : ASK_MS);
 }
 
-/* Finds the key in the text of a file. 0, -ENOENT, or -EINVAL with the number of the line in *bad. */
-static int text_read(const char *text, size_t n, const char *bucket, struct oss_key *out, unsigned *bad)
+static bool key_equal(const struct oss_key *a, const struct oss_key *b)
 {
-    struct oss_key key;
-    enum line_kind found = LINE_NONE;
-    int r = 0;
+    return strcmp(a->id, b->id) == 0 && strcmp(a->secret, b->secret) == 0 && strcmp(a->token, b->token) == 0;
+}
 
-    *bad = 0;
-    for (const char *p = text, *end = text + n; p < end && r == 0;) {
-        const char *eol = memchr(p, '\n', (size_t)(end - p));
-        size_t len = (size_t)((eol ? eol : end) - p);
-        enum line_kind kind = line_read(p, len, bucket, &key);
+/* Takes over what the source said; true when it is another key. lock held. */
+static bool take(struct oss_cred *cred, const struct cred_found *found, const struct cred_stamp *stamp)
+{
+    bool changed = !key_equal(&found->key, &cred->key);
+    int64_t now_ms = clock_ms();
 
-        ++*bad;
-        if (kind == LINE_BAD)
-            r = -EINVAL;
-        else if ((kind == LINE_BUCKET && found != LINE_BUCKET) || (kind == LINE_DEFAULT && found == LINE_NONE)) {
-            *out = key;
-            found = kind;
-        }
-        p += len + 1;
+    if (changed) {
+        explicit_bzero(&cred->key, sizeof(cred->key));
+        cred->key = found->key;
+        cred->serial++;
     }
-    explicit_bzero(&key, sizeof(key));
-    if (r == 0 && found == LINE_NONE)
-        r = -ENOENT;
-    return r;
+    cred->stamp = *stamp;
+    cred->expires_ms = 0;
+    if (found->life_ms)
+        cred->expires_ms =
+            now_ms + found->life_ms - (found->life_ms / 8 < MARGIN_MS ? found->life_ms / 8 : MARGIN_MS);
+    cred->failures = 0;
+    plan_renewal(cred, now_ms);
+    return changed;
 }
 
-static int file_check(const char *path, const struct stat *st, struct oss_error *err)
+/* Asks the source, or waits for whoever is at it. Blocks; lock not held. True when another key is in use now. */
+static bool renew(struct oss_cred *cred)
 {
-    mode_t allowed = strcmp(path, SYSTEM_FILE) == 0 ? 0640 : 0600;
-
-    if (!S_ISREG(st->st_mode))
-        return error_set(err, -EACCES, "%s is not a regular file: give a file of lines [bucket:]id:secret", path);
-    /* What the owner may do besides (0700) harms no one. */
-    if (st->st_mode & 07077 & ~allowed)
-        return error_set(err, -EACCES, "%s may be used by others (mode %03o): chmod %o %s", path,
-                         (unsigned)(st->st_mode & 07777), (unsigned)allowed, path);
-    if (st->st_size > FILE_MAX)
-        return error_set(err, -EINVAL, "%s is too large for a passwd file", path);
-    return 0;
-}
-
-/* Reads at most `size` bytes; the count, or a negative errno. */
-static ssize_t read_all(int fd, char *to, size_t size)
-{
-    size_t n = 0;
-
-    while (n < size) {
-        ssize_t got = read(fd, to + n, size - n);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return -errno;
-        if (got == 0)
-            break;
-        n += (size_t)got;
-    }
-    return (ssize_t)n;
-}
-
-/* Reads the key for `bucket` from the file; the errors of oss_cred_open(). */
-static int file_read(const char *path, const char *bucket, struct oss_key *out, struct stamp *stamp,
-                     struct oss_error *err)
-{
-    struct stat st;
-    char *text = NULL;
-    size_t size = 0;
-    ssize_t n;
-    unsigned line;
-    /* O_NONBLOCK: a FIFO must not hang the mount. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct cred_found found;
+    struct cred_stamp stamp;
+    struct oss_error err = {0};
+    bool changed = false;
+    uint64_t serial;
     int r;
 
-    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-        return error_set(err, -ENOENT, "the passwd file %s does not exist: create it with a line id:secret, mode 600",
-                         path);
-    if (fd < 0)
-        return error_set(err, -EACCES, "the passwd file %s cannot be read: %s", path, strerror(errno));
-    if (fstat(fd, &st) < 0) {
-        r = error_set(err, -EACCES, "the passwd file %s cannot be read: %s", path, strerror(errno));
-        goto out;
+    pthread_mutex_lock(&cred->lock);
+    serial = cred->serial;
+    if (cred->renewing) {
+        while (cred->renewing)
+            pthread_cond_wait(&cred->cond, &cred->lock);
+        changed = cred->serial != serial;
+        pthread_mutex_unlock(&cred->lock);
+        return changed;
     }
-    r = file_check(path, &st, err);
-    if (r < 0)
-        goto out;
-    size = (size_t)st.st_size + 1;
-    text = malloc(size);
-    if (!text) {
-        r = error_set(err, -ENOMEM, "out of memory");
-        goto out;
+    cred->renewing = true;
+    pthread_mutex_unlock(&cred->lock);
+    r = source_read(cred, &found, &stamp, &err);
+    pthread_mutex_lock(&cred->lock);
+    cred->checked_ms = clock_ms();
+    if (r == 0) {
+        changed = take(cred, &found, &stamp);
+    } else {
+        cred->failures++;
+        plan_renewal(cred, clock_ms());
     }
-    n = read_all(fd, text, size);
-    if (n < 0) {
-        r = error_set(err, -EACCES, "the passwd file %s cannot be read: %s", path, strerror((int)-n));
-        goto out;
-    }
-    *stamp = stamp_of(&st);
-    r = text_read(text, (size_t)n, bucket, out, &line);
-    if (r == -EINVAL)
-        error_set(err, r, "%s: line %u is not [bucket:]id:secret", path, line);
-    else if (r == -ENOENT)
-        error_set(err, r, "%s has no line for bucket %s: add id:secret or %s:id:secret", path, bucket, bucket);
-out:
-    if (text) {
-        explicit_bzero(text, size);
-        free(text);
-    }
-    close(fd);
-    return r;
+    cred->renewing = false;
+    pthread_cond_broadcast(&cred->cond);
+    pthread_mutex_unlock(&cred->lock);
+    explicit_bzero(&found, sizeof(found));
+    if (r < 0 && r != -ECANCELED)
+        log_warn("access key not renewed: %s", err.message);
+    else if (changed)
+        log_info("access key renewed from %s", cred->kind == CRED_FILE      ? cred->from
+                                               : cred->kind == CRED_PROCESS ? "credential_process"
+                                                                            : "ram_role");
+    return changed;
 }
 
-/* 1: found; 0: not there, or not complete; -EINVAL: found and unusable. */
-static int environment_read(struct oss_key *out, struct oss_error *err)
+static void *renewal_main(void *arg)
 {
-    const char *id = getenv("OSS_ACCESS_KEY_ID");
-    const char *secret = getenv("OSS_ACCESS_KEY_SECRET");
-    const char *token = getenv("OSS_SESSION_TOKEN");
+    struct oss_cred *cred = arg;
+    struct timespec until;
 
-    if (!id || !*id || !secret || !*secret)
-        return 0;
-    out->token[0] = '\0';
-    if (!field_copy(out->id, sizeof(out->id), id, strlen(id)))
-        return error_set(err, -EINVAL, "OSS_ACCESS_KEY_ID is not an access key id: check for blanks, " WHERE_TO_GET);
-    if (!field_copy(out->secret, sizeof(out->secret), secret, strlen(secret)))
-        return error_set(err, -EINVAL, "OSS_ACCESS_KEY_SECRET is not a secret: check for blanks, " WHERE_TO_GET);
-    if (token && *token && !field_copy(out->token, sizeof(out->token), token, strlen(token)))
-        return error_set(err, -EINVAL, "OSS_SESSION_TOKEN is too long or holds blanks");
-    return 1;
+    pthread_mutex_lock(&cred->lock);
+    while (!atomic_load(&cred->stop)) {
+        if (cred->renew_ms && clock_ms() >= cred->renew_ms && !cred->renewing) {
+            pthread_mutex_unlock(&cred->lock);
+            renew(cred);
+            pthread_mutex_lock(&cred->lock);
+            continue;
+        }
+        if (!cred->renew_ms || cred->renewing) {
+            pthread_cond_wait(&cred->cond, &cred->lock);
+            continue;
+        }
+        until.tv_sec = cred->renew_ms / 1000;
+        until.tv_nsec = cred->renew_ms % 1000 * 1000000;
+        pthread_cond_timedwait(&cred->cond, &cred->lock, &until);
+    }
+    pthread_mutex_unlock(&cred->lock);
+    return NULL;
 }
+
+/* Signals are for others: a thread begun early would take them with their default action. */
+static int start_thread(struct oss_cred *cred)
+{
+    sigset_t all, before;
+    int e;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    e = pthread_create(&cred->thread, NULL, renewal_main, cred);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    cred->has_thread = e == 0;
+    return -e;
+}
+
+/* ------------------------------------------------------------------------------------------------------ open */
 
 static char *path_absolute(const char *path)
 {
@@ -251,7 +220,7 @@ static char *path_absolute(const char *path)
     return out;
 }
 
-static char *home_path(void)
+static char *home_path(const char *name)
 {
     const char *home = getenv("HOME");
     struct passwd pw, *found = NULL;
@@ -260,55 +229,89 @@ static char *home_path(void)
 
     if ((!home || *home != '/') && getpwuid_r(geteuid(), &pw, text, sizeof(text), &found) == 0 && found)
         home = found->pw_dir;
-    if (!home || *home != '/' || asprintf(&out, "%s/" USER_FILE, home) < 0)
+    if (!home || *home != '/' || asprintf(&out, "%s/%s", home, name) < 0)
         return NULL;
     return out;
 }
 
-/* Tries the file; on 0 the source takes the path over. */
+/* The key comes from `from`, a program or the metadata service; it is taken over, also on failure. */
+static int open_source(struct oss_cred *cred, enum cred_kind kind, char *from, struct oss_error *err)
+{
+    struct cred_found found;
+    struct cred_stamp stamp;
+    int r;
+
+    free(cred->from);
+    cred->from = from;
+    cred->kind = kind;
+    if (!from)
+        return error_set(err, -ENOMEM, "out of memory");
+    r = source_read(cred, &found, &stamp, err);
+    if (r == 0) {
+        take(cred, &found, &stamp);
+        r = start_thread(cred);
+        if (r < 0)
+            error_set(err, r, "no thread to renew the access key: %s", strerror(-r));
+    }
+    explicit_bzero(&found, sizeof(found));
+    return r;
+}
+
+/* Tries the file, whose path is taken over. */
 static int open_file(struct oss_cred *cred, char *path, struct oss_error *err)
 {
-    int r = file_read(path, cred->bucket, &cred->key, &cred->stamp, err);
+    int r = cred_file_read(path, cred->bucket, &cred->key, &cred->profile, &cred->stamp, err);
 
-    if (r == 0)
-        cred->path = path;
-    else
+    if (r == 0 && cred->profile.role) {
         free(path);
+        return open_source(cred, CRED_METADATA, strdup(cred->profile.role), err);
+    }
+    if (r == 0) {
+        cred->from = path;
+        cred->kind = CRED_FILE;
+    } else {
+        free(path);
+    }
     return r;
 }
 
 static int open_default(struct oss_cred *cred, struct oss_error *err)
 {
-    char *path;
-    int r = environment_read(&cred->key, err);
+    char *paths[] = {home_path(USER_FILE), home_path(OSSUTIL_FILE), strdup(SYSTEM_FILE)};
+    int r = cred_environment(&cred->key, err);
+    bool more = r == 0;
 
-    if (r)
-        return r < 0 ? r : 0;
-    r = -ENOENT;
-    path = home_path();
-    if (path)
-        r = open_file(cred, path, err);
-    if (r != -ENOENT)
-        return r;
-    path = strdup(SYSTEM_FILE);
-    if (!path)
-        return error_set(err, -ENOMEM, "out of memory");
-    r = open_file(cred, path, err);
-    if (r == -ENOENT)
-        error_set(err, r,
-                  "no access key for bucket %s: give passwd_file=FILE, or set OSS_ACCESS_KEY_ID and "
-                  "OSS_ACCESS_KEY_SECRET, or write id:secret into ~/" USER_FILE " (mode 600)",
-                  cred->bucket);
+    if (r > 0)
+        r = 0;
+    for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
+        if (more && paths[i]) {
+            r = open_file(cred, paths[i], err);
+            more = r == -ENOENT;
+        } else {
+            free(paths[i]);
+        }
+    }
+    if (more)
+        r = error_set(
+            err, -ENOENT,
+            "no access key for bucket %s: give passwd_file=FILE, ram_role=NAME or credential_process=PROGRAM, "
+            "or set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, or write id:secret into ~/" USER_FILE " (mode 600)",
+            cred->bucket);
     return r;
 }
 
 static struct oss_cred *cred_new(const char *bucket)
 {
     struct oss_cred *cred = calloc(1, sizeof(*cred));
+    pthread_condattr_t monotonic;
 
     if (!cred)
         return NULL;
     pthread_mutex_init(&cred->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&cred->cond, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     cred->bucket = strdup(bucket);
     if (!cred->bucket) {
         oss_cred_free(cred);
@@ -318,23 +321,40 @@ static struct oss_cred *cred_new(const char *bucket)
     return cred;
 }
 
-int oss_cred_open(struct oss_cred **out, const char *passwd_file, const char *bucket, struct oss_error *err)
+static int open_wanted(struct oss_cred *cred, const struct oss_cred_config *config, struct oss_error *err)
 {
-    struct oss_cred *cred = cred_new(bucket);
+    int wanted = config->anonymous + !!config->passwd_file + !!config->process + !!config->ram_role;
     char *path;
+
+    if (wanted > 1)
+        return error_set(err, -EINVAL,
+                         "give one of passwd_file, credential_process, ram_role and public_bucket, not several");
+    if (config->metadata_url && !(cred->metadata_url = strdup(config->metadata_url)))
+        return error_set(err, -ENOMEM, "out of memory");
+    cred->anonymous = config->anonymous;
+    if (config->anonymous)
+        return 0;
+    if (config->process)
+        return open_source(cred, CRED_PROCESS, strdup(config->process), err);
+    if (config->ram_role)
+        return open_source(cred, CRED_METADATA, strdup(config->ram_role), err);
+    if (!config->passwd_file)
+        return open_default(cred, err);
+    /* A daemon changes its directory later, and the file is read again. */
+    path = path_absolute(config->passwd_file);
+    return path ? open_file(cred, path, err) : error_set(err, -ENOMEM, "out of memory");
+}
+
+int oss_cred_open(struct oss_cred **out, const struct oss_cred_config *config, struct oss_error *err)
+{
+    struct oss_cred *cred = cred_new(config->bucket);
     int r;
 
     *out = NULL;
     error_reset(err);
     if (!cred)
         return error_set(err, -ENOMEM, "out of memory");
-    if (passwd_file) {
-        /* A daemon changes its directory later, and the file is read again. */
-        path = path_absolute(passwd_file);
-        r = path ? open_file(cred, path, err) : error_set(err, -ENOMEM, "out of memory");
-    } else {
-        r = open_default(cred, err);
-    }
+    r = open_wanted(cred, config, err);
     if (r < 0) {
         oss_cred_free(cred);
         return r;
@@ -355,84 +375,78 @@ struct oss_cred *oss_cred_fixed(const char *id, const char *secret, const char *
     return cred;
 }
 
-static bool key_equal(const struct oss_key *a, const struct oss_key *b)
+struct oss_cred_hints oss_cred_hints(const struct oss_cred *cred)
 {
-    return strcmp(a->id, b->id) == 0 && strcmp(a->secret, b->secret) == 0 && strcmp(a->token, b->token) == 0;
+    const struct cred_profile *p = &cred->profile;
+
+    return (struct oss_cred_hints){.endpoint = p->endpoint, .region = p->region, .cname = p->cname};
 }
 
-/* Reads the file again, holding no lock meanwhile; true when another key is in use now. */
-static bool file_reread(struct oss_cred *cred)
-{
-    struct oss_key key;
-    struct stamp stamp;
-    struct oss_error err;
-    bool changed = false;
+/* ------------------------------------------------------------------------------------------------------- use */
 
-    error_reset(&err);
-    if (file_read(cred->path, cred->bucket, &key, &stamp, &err) < 0) {
-        log_warn("access key not renewed: %s", err.message);
+/* Is the key to be renewed before it is used? The state of a file that cannot be read is remembered, to warn once. */
+static bool must_renew(struct oss_cred *cred)
+{
+    struct cred_stamp now;
+    int64_t now_ms = clock_ms();
+    bool due;
+
+    pthread_mutex_lock(&cred->lock);
+    if (cred->kind == CRED_FILE) {
+        due = now_ms - cred->checked_ms >= RECHECK_MS;
+        if (due)
+            cred->checked_ms = now_ms;
     } else {
-        pthread_mutex_lock(&cred->lock);
-        changed = !key_equal(&key, &cred->key);
-        if (changed) {
-            explicit_bzero(&cred->key, sizeof(cred->key));
-            cred->key = key;
-        }
-        cred->stamp = stamp;
-        pthread_mutex_unlock(&cred->lock);
-        if (changed)
-            log_info("access key renewed from %s", cred->path);
+        due = cred->expires_ms && now_ms >= cred->expires_ms && now_ms - cred->checked_ms >= ASK_MS;
     }
-    explicit_bzero(&key, sizeof(key));
-    return changed;
-}
-
-/* Reads the file again when it was changed; the state of a file that cannot be read is remembered, to warn once. */
-static void file_follow(struct oss_cred *cred)
-{
-    struct stamp now = {0};
-    struct stat st;
-    bool same, due;
-
-    pthread_mutex_lock(&cred->lock);
-    due = clock_ms() - cred->checked_ms >= RECHECK_MS;
-    if (due)
-        cred->checked_ms = clock_ms();
     pthread_mutex_unlock(&cred->lock);
-    if (!due)
-        return;
-    if (stat(cred->path, &st) == 0)
-        now = stamp_of(&st);
+    if (!due || cred->kind != CRED_FILE)
+        return due;
+    now = cred_stamp_of(cred->from);
     pthread_mutex_lock(&cred->lock);
-    same = stamp_equal(&now, &cred->stamp);
+    due = !cred_stamp_equal(&now, &cred->stamp);
     cred->stamp = now;
     pthread_mutex_unlock(&cred->lock);
-    if (!same)
-        file_reread(cred);
+    return due;
 }
 
 int oss_cred_get(struct oss_cred *cred, struct oss_key *out)
 {
-    if (cred->path)
-        file_follow(cred);
+    if (cred->kind != CRED_FIXED && must_renew(cred))
+        renew(cred);
     pthread_mutex_lock(&cred->lock);
     *out = cred->key;
     pthread_mutex_unlock(&cred->lock);
     return 0;
 }
 
+bool oss_cred_anonymous(const struct oss_cred *cred)
+{
+    return cred->anonymous;
+}
+
 bool oss_cred_refresh(struct oss_cred *cred)
 {
-    return cred->path && file_reread(cred);
+    return cred->kind != CRED_FIXED && renew(cred);
 }
 
 void oss_cred_free(struct oss_cred *cred)
 {
     if (!cred)
         return;
+    if (cred->has_thread) {
+        pthread_mutex_lock(&cred->lock);
+        atomic_store(&cred->stop, true);
+        pthread_cond_broadcast(&cred->cond);
+        pthread_mutex_unlock(&cred->lock);
+        pthread_join(cred->thread, NULL);
+    }
     explicit_bzero(&cred->key, sizeof(cred->key));
+    pthread_cond_destroy(&cred->cond);
     pthread_mutex_destroy(&cred->lock);
-    free(cred->path);
+    cred_profile_free(&cred->profile);
+    free(cred->from);
+    free(cred->metadata_url);
     free(cred->bucket);
     free(cred);
 }

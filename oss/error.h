@@ -18,7 +18,7 @@ enum error_retry {
     ERROR_RETRY_NO,
     ERROR_RETRY_YES,   /* with backoff; on a fresh connection where error_wants_fresh_connection() */
     ERROR_RETRY_CLOCK, /* once, after the clock offset was set from err->date (RequestTimeTooSkewed) */
-    ERROR_RETRY_CRED,  /* once, and only when a forced refresh brought another key */
+    ERROR_RETRY_CRED,  /* only when a forced refresh brought another key */
 };
 
 /* Empties `err`: all zero, next_position -1. NULL is allowed, here and in error_set(). */

@@ -57,9 +57,7 @@ static bool repeat_take(struct retry *r, enum retry_cause cause)
         r->clock = true;
         return first;
     case RETRY_KEY:
-        first = !r->key;
-        r->key = true;
-        return first;
+        return r->keys++ < RETRY_KEY_MAX;
     case RETRY_CRC:
         if (r->crc >= RETRY_CRC_MAX)
             return false;

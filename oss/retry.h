@@ -21,6 +21,7 @@
 #define RETRY_QUICK_MS 50
 #define RETRY_BASE_MS  200
 #define RETRY_CAP_MS   20000
+#define RETRY_KEY_MAX  8 /* other keys tried: those that live for seconds may run out on the way, each anew */
 #define RETRY_CRC_MAX  2 /* repeats after a checksum that does not fit: a source that changes will change again */
 
 /* Why the last try is not the end. */
@@ -30,7 +31,7 @@ enum retry_cause {
     RETRY_SERVICE,    /* 5xx, 429, a reply that cannot be believed */
     RETRY_CRC,        /* bytes were damaged on the way, or changed at the source */
     RETRY_CLOCK,      /* the clock offset was corrected: once, at once */
-    RETRY_KEY,        /* there is another access key now: once, at once */
+    RETRY_KEY,        /* there is another access key now: at once */
 };
 
 struct retry_limits {
@@ -43,8 +44,8 @@ struct retry {
     struct retry_limits limits;
     int64_t from_ms;  /* the deadline counts from here */
     unsigned repeats; /* that count against limits.retries */
-    unsigned crc;
-    bool clock, key;
+    unsigned crc, keys;
+    bool clock;
 };
 
 void retry_begin(struct retry *r, const struct retry_limits *limits, int64_t now_ms);

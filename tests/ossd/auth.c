@@ -18,6 +18,7 @@ struct key {
     struct key *next;
     char *id, *secret, *token;
     bool expired;
+    int64_t dies_ms;           /* monotonic; from then on it is expired. 0: never */
     char day[9];               /* the day of `day_key`, "" for none */
     unsigned char day_key[32]; /* the V4 signing key of that day */
 };
@@ -71,7 +72,8 @@ void auth_free(struct auth *auth)
     free(auth);
 }
 
-void auth_set_key(struct auth *auth, const char *id, const char *secret, const char *token, bool expired)
+void auth_set_key(struct auth *auth, const char *id, const char *secret, const char *token, bool expired,
+                  int64_t life_ms)
 {
     struct key *key = xcalloc(1, sizeof *key);
 
@@ -79,6 +81,7 @@ void auth_set_key(struct auth *auth, const char *id, const char *secret, const c
     key->secret = xstrdup(secret);
     key->token = token && *token ? xstrdup(token) : NULL;
     key->expired = expired;
+    key->dies_ms = life_ms ? clock_ms() + life_ms : 0;
     pthread_mutex_lock(&auth->lock);
     for (struct key **at = &auth->keys; *at; at = &(*at)->next)
         if (strcmp((*at)->id, id) == 0) {
@@ -496,7 +499,7 @@ static bool check_v1_time(const struct claim *claim, time_t now, struct auth_res
 
 static bool check_token(const struct key *key, const struct claim *claim, struct auth_result *out)
 {
-    if (key->expired)
+    if (key->expired || (key->dies_ms && clock_ms() >= key->dies_ms))
         return refuse(out, key->token ? "SecurityTokenExpired" : "InvalidAccessKeyId", NULL);
     if (key->token && !claim->token)
         return refuse(out, "InvalidAccessKeyId", NULL);

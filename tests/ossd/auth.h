@@ -28,8 +28,12 @@ struct auth;
 struct auth *auth_new(const char *region);
 void auth_free(struct auth *auth);
 
-/* Adds or replaces a key. `token` may be NULL. An expired key is refused as the service would. */
-void auth_set_key(struct auth *auth, const char *id, const char *secret, const char *token, bool expired);
+/*
+ * Adds or replaces a key. `token` may be NULL. An expired key, and one that was set longer than life_ms ago (0: no
+ * limit), is refused as the service would.
+ */
+void auth_set_key(struct auth *auth, const char *id, const char *secret, const char *token, bool expired,
+                  int64_t life_ms);
 
 /* A copy of the secret (to be freed) of a key that is good with this token (or NULL); NULL: *out says why not. */
 char *auth_secret(struct auth *auth, const char *id, const char *token, struct auth_result *out);

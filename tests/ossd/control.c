@@ -183,7 +183,7 @@ static void post_keyrotate(struct call *call)
         return;
     }
     auth_set_key(call->server->auth, id, secret, json_text(&call->members, "token", NULL),
-                 json_bool(&call->members, "expired", false));
+                 json_bool(&call->members, "expired", false), json_int(&call->members, "life_ms", 0));
     done(call);
 }
 

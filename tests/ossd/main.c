@@ -261,7 +261,7 @@ static void add_keys(struct auth *auth, const struct pairs *keys)
         char *token = strchr(secret, ':');
         if (token)
             *token++ = '\0';
-        auth_set_key(auth, id, secret, token, false);
+        auth_set_key(auth, id, secret, token, false, 0);
         free(id);
     }
 }

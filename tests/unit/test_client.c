@@ -567,6 +567,7 @@ static void a_key_that_expires(void **state)
 {
     char path[] = "/tmp/test_client.XXXXXX";
     int fd = mkstemp(path);
+    const struct oss_cred_config from = {.bucket = OSSD_BUCKET, .passwd_file = path};
     struct oss_config other = config;
     struct oss_error err;
     struct oss *o;
@@ -574,7 +575,7 @@ static void a_key_that_expires(void **state)
     (void)state;
     control("POST", "/keyrotate", "{\"id\":\"k1\",\"secret\":\"s1\"}");
     assert_int_equal(pwrite(fd, "k1:s1\n", 6, 0), 6);
-    assert_int_equal(oss_cred_open(&other.cred, path, OSSD_BUCKET, &err), 0);
+    assert_int_equal(oss_cred_open(&other.cred, &from, &err), 0);
     o = client_open(&other);
     assert_int_equal(put_stream(o, "key", 1, 100, NULL, &err), 0);
     control("POST", "/keyrotate", "{\"id\":\"k1\",\"secret\":\"s1\",\"expired\":true}");

@@ -52,7 +52,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    static const char *const names[] = {"p", ".passwd-ossfs", "fifo"};
+    static const char *const names[] = {"p", ".passwd-ossfs", ".ossutilconfig", "fifo"};
 
     (void)state;
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
@@ -60,11 +60,18 @@ static int teardown(void **state)
     return rmdir(dir);
 }
 
+static int open_file(struct oss_cred **cred, const char *path, const char *bucket, struct oss_error *err)
+{
+    const struct oss_cred_config config = {.bucket = bucket, .passwd_file = path};
+
+    return oss_cred_open(cred, &config, err);
+}
+
 /* Opens file "p" for `bucket`; on success the key is in *key. */
 static int try_file(const char *bucket, struct oss_key *key, struct oss_error *err)
 {
     struct oss_cred *cred;
-    int r = oss_cred_open(&cred, in_dir("p"), bucket, err);
+    int r = open_file(&cred, in_dir("p"), bucket, err);
 
     if (r == 0) {
         assert_int_equal(oss_cred_get(cred, key), 0);
@@ -193,19 +200,19 @@ static void only_regular_files(void **state)
     struct oss_error err;
 
     (void)state;
-    assert_int_equal(oss_cred_open(&cred, dir, "b", &err), -EACCES);
+    assert_int_equal(open_file(&cred, dir, "b", &err), -EACCES);
     /* A FIFO without a writer must not hang the mount. */
     assert_int_equal(mkfifo(in_dir("fifo"), 0600), 0);
     alarm(5);
-    assert_int_equal(oss_cred_open(&cred, in_dir("fifo"), "b", &err), -EACCES);
+    assert_int_equal(open_file(&cred, in_dir("fifo"), "b", &err), -EACCES);
     alarm(0);
-    assert_int_equal(oss_cred_open(&cred, "/dev/null", "b", &err), -EACCES);
+    assert_int_equal(open_file(&cred, "/dev/null", "b", &err), -EACCES);
 }
 
 static int open_default(struct oss_key *key, struct oss_error *err)
 {
     struct oss_cred *cred;
-    int r = oss_cred_open(&cred, NULL, "b", err);
+    int r = open_file(&cred, NULL, "b", err);
 
     if (r == 0) {
         assert_int_equal(oss_cred_get(cred, key), 0);
@@ -278,7 +285,7 @@ static void refresh(void **state)
 
     (void)state;
     file_write("p", "OLD:SK\n", 0600);
-    assert_int_equal(oss_cred_open(&cred, in_dir("p"), "b", &err), 0);
+    assert_int_equal(open_file(&cred, in_dir("p"), "b", &err), 0);
     assert_false(oss_cred_refresh(cred));
     file_write("p", "NEW:SK\n", 0600);
     assert_true(oss_cred_refresh(cred));
@@ -319,7 +326,7 @@ static void a_changed_file_is_followed(void **state)
     assert_non_null(getcwd(cwd, sizeof(cwd)));
     file_write("p", "OLD:SK\n", 0600);
     assert_int_equal(chdir(dir), 0);
-    assert_int_equal(oss_cred_open(&cred, "p", "b", &err), 0);
+    assert_int_equal(open_file(&cred, "p", "b", &err), 0);
     assert_int_equal(chdir("/"), 0);
     file_write("p", "RENEWED:SK\n", 0600);
     usleep(1200000);

@@ -1140,12 +1140,13 @@ static void a_key_that_is_renewed(void **state)
 {
     char path[] = "/tmp/test_http.XXXXXX";
     int fd = mkstemp(path);
+    const struct oss_cred_config from = {.bucket = BUCKET, .passwd_file = path};
     struct oss_error err;
 
     (void)state;
     assert_int_equal(write(fd, "OLDKEY:one\n", 11), 11);
     oss_cred_free(cred);
-    assert_int_equal(oss_cred_open(&cred, path, BUCKET, &err), 0);
+    assert_int_equal(oss_cred_open(&cred, &from, &err), 0);
     config.cred = cred;
     client_open();
     assert_int_equal(pwrite(fd, "NEWKEY:two\n", 11, 0), 11);

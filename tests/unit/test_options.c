@@ -338,10 +338,28 @@ static void test_letters(void **state)
     refused("no mountpoint: usage: ossmount BUCKET", "photos", NULL);
     refused("one argument too many", "photos", "/mnt", "/mnt2", NULL);
     refused("mountpoint is empty", "photos", "", NULL);
-    refused("no endpoint: give -o url=URL", "photos", "/mnt", NULL);
     good(&o, "photos", "/mnt", "-o", "region=cn-shanghai", NULL);
-    assert_string_equal(o.url, "https://oss-cn-shanghai.aliyuncs.com");
+    assert_null(o.url);
     options_free(&o);
+}
+
+static void one_source_of_keys(void **state)
+{
+    static const char *const each[] = {"passwd_file=/p", "ram_role=auto", "credential_process=/bin/p a",
+                                       "public_bucket"};
+    char two[128];
+    struct options o;
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        good(&o, "photos", "/mnt", "-o", each[i], NULL);
+        options_free(&o);
+        for (size_t k = i + 1; k < 4; k++) {
+            snprintf(two, sizeof(two), "%s,%s", each[i], each[k]);
+            refused("exclude each other", "photos", "/mnt", "-o", two, NULL);
+        }
+    }
+    refused("metadata_url=https://h: give one like http://", "photos", "/mnt", "-o", "metadata_url=https://h", NULL);
 }
 
 static void test_help(void **state)
@@ -435,11 +453,11 @@ static void test_relative_paths(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_each_option),    cmocka_unit_test(test_flags),
-        cmocka_unit_test(test_ranges),       cmocka_unit_test(test_bad_values),     cmocka_unit_test(test_unknown),
-        cmocka_unit_test(test_secrets),      cmocka_unit_test(test_generic),        cmocka_unit_test(test_prefix),
-        cmocka_unit_test(test_letters),      cmocka_unit_test(test_relative_paths), cmocka_unit_test(test_help),
-        cmocka_unit_test(test_mount_helper),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_each_option),    cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_ranges),   cmocka_unit_test(test_bad_values),     cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_secrets),  cmocka_unit_test(test_generic),        cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_letters),  cmocka_unit_test(test_relative_paths), cmocka_unit_test(one_source_of_keys),
+        cmocka_unit_test(test_help),     cmocka_unit_test(test_mount_helper),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
