@@ -9,9 +9,10 @@
 #include "options.h"
 
 /*
- * Finds the access key and makes the client; no request is sent. 0, or a negative errno with one line in `message`.
- * Release with oss_close() and then oss_cred_free(), also after a failure (both take NULL).
+ * Finds the access key, fills o->url (and region, cname) from what is given or what ossutil's file says, and makes
+ * the client; no request is sent to the bucket. Starts threads: after any fork. 0, or a negative errno with one line
+ * in `message`. Release with oss_close() and then oss_cred_free(), also after a failure (both take NULL).
  */
-int connect_bucket(const struct options *o, struct oss_cred **cred, struct oss **oss, struct message *message);
+int connect_bucket(struct options *o, struct oss_cred **cred, struct oss **oss, struct message *message);
 
 #endif

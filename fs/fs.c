@@ -137,7 +137,8 @@ int fs_new(struct fs **out, const struct fs_config *config, struct oss_error *er
     };
     clock_gettime(CLOCK_REALTIME, &fs->root_attr.mtime);
     fs->root_attr.ctime = fs->root_attr.mtime;
-    r = check_bucket(config->oss, err);
+    /* Whoever comes without a key may not ask. */
+    r = config->options->public_bucket ? 0 : check_bucket(config->oss, err);
     if (r)
         goto out;
     r = cache_new(&fs->cache, &cache_config);

@@ -2,7 +2,7 @@
  * ossmount: a bucket of Alibaba Cloud OSS as a directory. The map of the program:
  *
  *      fs/      the FUSE daemon: answers the kernel                  this directory; face fs.h
- *        |      main, options, explain, daemon, signals, state_dir, mountpoint: start and end, here
+ *        |      main, options, explain, connect, daemon, signals, state_dir, mountpoint: start and end, here
  *        |      inode, path, attributes, one op_*.c for each kind of request
  *        v
  *      cache/   local copies of files: what was written and is not yet sent, what was read; face cache.h

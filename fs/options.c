@@ -26,8 +26,20 @@ static const struct option_spec table[] = {
     {"region", OPTION_TEXT, "", 0, 0, 1, NULL, "ID",
      "region that requests are signed for, as cn-hangzhou; needed when the endpoint does not name it", AT(region)},
     {"passwd_file", OPTION_PATH, "", 0, 0, 1, NULL, "FILE",
-     "access key, lines [bucket:]id:secret, mode 600; else the environment, ~/.passwd-ossfs, /etc/passwd-ossfs",
+     "access key, lines [bucket:]id:secret or the file of ossutil, mode 600; else the environment, ~/.passwd-ossfs, "
+     "~/.ossutilconfig, /etc/passwd-ossfs",
      AT(passwd_file)},
+    {"ram_role", OPTION_TEXT, "", 0, 0, 1, NULL, "ROLE",
+     "access key of this ECS machine's RAM role (its name, or auto) from the metadata service, renewed before it expires",
+     AT(ram_role)},
+    {"metadata_url", OPTION_TEXT, "", 0, 0, 1, NULL, "URL",
+     "the metadata service that ram_role asks, instead of http://100.100.100.200", AT(metadata_url)},
+    {"credential_process", OPTION_TEXT, "", 0, 0, 1, NULL, "PROGRAM",
+     "access key from a program (absolute path, arguments behind blanks; no shell) that writes it in JSON; run again before "
+     "it expires",
+     AT(credential_process)},
+    {"public_bucket", OPTION_FLAG, "", 0, 0, 1, "no", NULL,
+     "without an access key, as anybody may: for buckets whose ACL is public", AT(public_bucket)},
     {"sigv1", OPTION_FLAG, "", 0, 0, 1, "no", NULL, "sign with version 1 instead of 4", AT(sigv1)},
     {"use_path_request_style", OPTION_FLAG, "", 0, 0, 1, "no", NULL,
      "ask for ENDPOINT/BUCKET/KEY, as servers other than the public service may need", AT(use_path_request_style)},
@@ -563,14 +575,12 @@ static int finish(const struct parse *p)
             p->message, -EINVAL,
             "passwd_file= takes the name of a file, not the key itself (change that key: others may have "
             "seen it)");
-    if (!o->url && !o->region)
-        return message_set(
-            p->message, -EINVAL,
-            "no endpoint: give -o url=URL, as url=https://oss-cn-hangzhou.aliyuncs.com, or -o region=ID");
-    if (!o->url && asprintf(&o->url, "https://oss-%s.aliyuncs.com", o->region) < 0) {
-        o->url = NULL;
-        return -ENOMEM;
-    }
+    if (o->public_bucket + !!o->passwd_file + !!o->ram_role + !!o->credential_process > 1)
+        return message_set(p->message, -EINVAL,
+                           "passwd_file, ram_role, credential_process and public_bucket exclude each other");
+    if (o->metadata_url && strncmp(o->metadata_url, "http://", 7) != 0)
+        return message_set(p->message, -EINVAL, "metadata_url=%.80s: give one like http://100.100.100.200",
+                           o->metadata_url);
     if (o->cname && o->use_path_request_style)
         return message_set(p->message, -EINVAL, "cname and use_path_request_style exclude each other");
     if (!o->uid_given)

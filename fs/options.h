@@ -26,10 +26,12 @@ struct options {
     bool fake;          /* mount -f: check, mount nothing */
 
     /* the bucket and the way to it */
-    char *url;         /* never NULL after a parse: made from region when only that is given */
+    char *url;         /* NULL: made from region, or taken from ossutil's file, by connect_bucket() */
     char *region;      /* NULL: taken from url */
-    char *passwd_file; /* NULL: environment, ~/.passwd-ossfs, /etc/passwd-ossfs */
-    char *cacert;      /* NULL: the system's certificates */
+    char *passwd_file; /* NULL: environment, ~/.passwd-ossfs, ~/.ossutilconfig, /etc/passwd-ossfs */
+    char *ram_role, *metadata_url, *credential_process;
+    bool public_bucket;
+    char *cacert; /* NULL: the system's certificates */
     bool sigv1, use_path_request_style, cname, enable_crc64, keep_acl;
 
     /* limits; bytes and milliseconds, whatever the unit on the command line */

@@ -123,7 +123,7 @@ def test_help_and_version(tmp):
         ([BUCKET], "no mountpoint"),
         ([BUCKET, "/mnt", "-o", "regoin=x"], 'did you mean "region"'),
         ([BUCKET, "/mnt", "-o", "retries=1000"], "from 0 to 100"),
-        ([BUCKET, "/mnt"], "no endpoint"),
+        ([BUCKET, "/mnt", "-o", "public_bucket,ram_role=auto"], "exclude each other"),
         ([BUCKET, "/mnt", "-o", "access_key_secret=hush,url=http://h"], "not taken from the command line"),
     ],
 )
