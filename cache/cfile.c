@@ -171,8 +171,7 @@ static struct cfile *cfile_new(struct cache *cache, const char *key)
     return cf;
 }
 
-/* cache->mu held. */
-static void ref_locked(struct cfile *cf)
+void cfile_ref_locked(struct cfile *cf)
 {
     if (cf->refs++ == 0 && !list_empty(&cf->lru)) {
         list_del(&cf->lru);
@@ -183,7 +182,7 @@ static void ref_locked(struct cfile *cf)
 struct cfile *cfile_hold(struct cfile *cf)
 {
     pthread_mutex_lock(&cf->cache->mu);
-    ref_locked(cf);
+    cfile_ref_locked(cf);
     pthread_mutex_unlock(&cf->cache->mu);
     return cf;
 }
@@ -446,7 +445,7 @@ static struct cfile *obtain(struct cache *cache, const char *key, struct oinfo *
         struct oinfo *known = known_info(cache, key);
         bool same;
 
-        ref_locked(cf);
+        cfile_ref_locked(cf);
         pthread_mutex_lock(&cf->mu);
         if (!known && info && (!cf->object || info->last_modified >= cf->object->last_modified))
             known = oinfo_get(info); /* they have forgotten already: the caller has just been told */
@@ -470,6 +469,7 @@ static struct cfile *obtain(struct cache *cache, const char *key, struct oinfo *
     }
     cf->refs = 1;
     table_add(cache, cf);
+    moving_hold(cache, cf);
     return cf;
 }
 
@@ -490,7 +490,7 @@ struct cfile *cfile_find(struct cache *cache, const char *key)
     pthread_mutex_lock(&cache->mu);
     cf = table_find(cache, key);
     if (cf)
-        ref_locked(cf);
+        cfile_ref_locked(cf);
     pthread_mutex_unlock(&cache->mu);
     return cf;
 }
@@ -506,7 +506,7 @@ struct cfile *cfile_open(struct cache *cache, const char *key, struct oinfo *inf
         pthread_mutex_lock(&old->mu);
         old->orphan = old->state == CFILE_CLEAN && list_empty(&old->changes);
         if (old->orphan) {
-            ref_locked(old);
+            cfile_ref_locked(old);
             table_remove(cache, old);
         }
         pthread_mutex_unlock(&old->mu);
@@ -864,7 +864,7 @@ ssize_t cfile_collect(struct cache *cache, const char *prefix, struct cfile ***o
 
             if (strncmp(cf->key, prefix, skip))
                 continue;
-            ref_locked(cf);
+            cfile_ref_locked(cf);
             v[n++] = cf;
         }
     }

@@ -140,6 +140,18 @@ struct cfile {
     uint64_t read_window;
 };
 
+/*
+ * A directory on its way to another name (rename_dir.c), in cache->moving. While it is shut, every cfile that is made
+ * below `from` is held until it has arrived. All guarded by cache->mu.
+ */
+struct moving {
+    struct list link;
+    const char *from, *to; /* keys with trailing '/' */
+    bool shut;
+    struct list late;    /* of struct late: what was made meanwhile */
+    struct list waiting; /* other renames that cross it */
+};
+
 struct cache {
     struct oss *oss;
     struct cache_config config; /* strings owned */
@@ -154,6 +166,7 @@ struct cache {
     size_t table_size, n_cfiles;
     struct list idle; /* least recently used first */
     size_t n_idle;
+    struct list moving;    /* of struct moving */
     uint64_t cached_bytes; /* in data files of idle and open files */
     uint64_t next_file;
     uint64_t busy; /* changes, fetches and name questions under way */
@@ -174,6 +187,14 @@ struct oinfo *cfile_unsent_info(struct cache *cache, const char *key);
 
 /* Its attributes and headers as an oinfo; NULL when out of memory. mu not held. */
 struct oinfo *cfile_info(struct cfile *cf);
+
+/* One more reference, cache->mu held. */
+void cfile_ref_locked(struct cfile *cf);
+
+/* rename_dir.c: holds a cfile that has just been made, if it is below a directory that is shut. cache->mu held. */
+void moving_hold(struct cache *cache, struct cfile *cf);
+/* Is the key below a directory that is shut? */
+bool moving_covers(struct cache *cache, const char *key);
 
 /* Queues a change; begins it at once when none is running. Holds a reference until it is done. */
 void cfile_change(struct cfile *cf, struct change *change);

@@ -49,16 +49,16 @@ static struct request *request_new(struct cache *cache, const char *key, cache_d
     return q;
 }
 
-/* Replies, then frees. The change, when there is one, ends first, so that a program's next call finds it ended. */
+/*
+ * Replies, then frees. The change, when there is one, ends last: who waits for it to end (cache_await_name()) must
+ * find that the caller has moved its own names too, or two files would share an inode.
+ */
 static void request_end(struct request *q, int r)
 {
-    cache_done *done = q->done;
-    void *arg = q->arg;
-
+    q->done(q->arg, r);
     if (q->change.cf)
         cfile_change_done(&q->change);
     request_free(q);
-    done(arg, r);
 }
 
 void put_known(struct cache *cache, const char *key, enum meta_state state, struct oinfo *info)
@@ -559,9 +559,7 @@ struct rename {
 
 static void rename_end(struct rename *n, int r)
 {
-    cache_done *done = n->done;
-    void *arg = n->arg;
-
+    n->done(n->arg, r); /* first, as in request_end() */
     if (n->second.cf)
         cfile_change_done(&n->second);
     if (n->first.cf)
@@ -575,7 +573,6 @@ static void rename_end(struct rename *n, int r)
     free(n->from_key);
     free(n->to_key);
     free(n);
-    done(arg, r);
 }
 
 /* The bucket has it (or nothing of it yet): the names follow. */
@@ -750,7 +747,8 @@ static void barrier_begin(struct change *change)
 
 bool cache_await_name(struct cache *cache, const char *key, cache_done *done, void *arg)
 {
-    struct cfile *cf = cfile_find(cache, key);
+    /* Below a directory that is being renamed, what is opened gets its file now: it waits with the others. */
+    struct cfile *cf = moving_covers(cache, key) ? cfile_obtain(cache, key, NULL) : cfile_find(cache, key);
     struct barrier *b;
     bool moving = false;
 

@@ -5,12 +5,19 @@
  *
  * The local files below the directory are held for that time: a change that does nothing but stand at the head of
  * each one's queue, so that no upload goes to the old name behind our back. They take their new names at the end.
+ *
+ * When all are held the directory is shut (struct moving): every file that becomes known below it from then on is
+ * held from birth, until the caller has moved the inodes, so that nothing made meanwhile stays behind under the old
+ * name. Files come to be between the first hold and the last one: those that nobody changes are held when the
+ * directory is shut; if one of them is being changed, all holds are given up and taken anew. So whoever waits for a
+ * held file waits for a rename that waits for nobody. Renames of directories inside each other run one at a time.
  */
 #include "cfile.h"
 
 #include "../oss/base_log.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,9 +29,16 @@ struct dir_rename;
 struct hold {
     struct change change;
     struct dir_rename *d;
-    struct cfile *cf; /* a reference until it is held */
+    struct cfile *cf; /* a reference */
     char *key;        /* as it was at the beginning, for the order */
     bool target;
+    atomic_int turns; /* of the two that come by when it is held: the second one goes on */
+};
+
+/* A file that became known below a directory that is shut. */
+struct late {
+    struct list link;
+    struct change change;
 };
 
 struct child {
@@ -41,6 +55,7 @@ struct child {
 };
 
 struct dir_rename {
+    struct moving moving;
     struct cache *cache;
     char *from, *to; /* keys with trailing '/' */
     cache_done *done;
@@ -52,23 +67,111 @@ struct dir_rename {
     size_t n_children, room;
 
     size_t held;        /* of one thread at a time */
+    unsigned rounds;    /* in which not all could be held */
     pthread_mutex_t mu; /* guards the three below */
     size_t next, running;
     int r;
 };
 
-static void dir_end(struct dir_rename *d)
-{
-    cache_done *done = d->done;
-    struct cache *cache = d->cache;
-    void *arg = d->arg;
-    int r = d->r;
+/* -------------------------------------------------------------------------------- the directory is shut */
 
+static bool is_below(const char *key, const char *prefix)
+{
+    return !strncmp(key, prefix, strlen(prefix));
+}
+
+/* The first change of a file that has none, so that it is held at once. cache->mu held. */
+static int hold_late(struct moving *m, struct cfile *cf)
+{
+    struct late *late = calloc(1, sizeof(*late));
+
+    if (!late) {
+        log_crit("out of memory: %s may stay under its old name", cf->key);
+        return -ENOMEM;
+    }
+    late->change.cf = cf;
+    late->change.moves_name = true;
+    cfile_ref_locked(cf);
+    cf->cache->busy++;
+    list_add_tail(&cf->changes, &late->change.link);
+    list_add_tail(&m->late, &late->link);
+    return 0;
+}
+
+void moving_hold(struct cache *cache, struct cfile *cf)
+{
+    list_for_each (it, &cache->moving) {
+        struct moving *m = list_entry(it, struct moving, link);
+
+        if (m->shut && is_below(cf->key, m->from))
+            hold_late(m, cf);
+    }
+}
+
+bool moving_covers(struct cache *cache, const char *key)
+{
+    bool covers = false;
+
+    pthread_mutex_lock(&cache->mu);
+    list_for_each (it, &cache->moving) {
+        struct moving *m = list_entry(it, struct moving, link);
+
+        covers = covers || (m->shut && is_below(key, m->from));
+    }
+    pthread_mutex_unlock(&cache->mu);
+    return covers;
+}
+
+static bool cross(const struct moving *m, const char *key)
+{
+    return is_below(m->from, key) || is_below(key, m->from) || is_below(m->to, key) || is_below(key, m->to);
+}
+
+/* Behind a rename above or below this one. cache->mu held. */
+static bool must_wait(struct dir_rename *d)
+{
+    list_for_each (it, &d->cache->moving) {
+        struct moving *m = list_entry(it, struct moving, link);
+
+        if (cross(m, d->from) || cross(m, d->to)) {
+            list_add_tail(&m->waiting, &d->moving.link);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* From now on nothing below is held from birth; who came too late to be held goes to the new name. */
+static void reopen(struct dir_rename *d, struct list *late, struct list *waiting)
+{
+    pthread_mutex_lock(&d->cache->mu);
+    list_del(&d->moving.link);
+    list_splice_tail(late, &d->moving.late);
+    list_splice_tail(waiting, &d->moving.waiting);
+    pthread_mutex_unlock(&d->cache->mu);
+}
+
+static void let_go(struct dir_rename *d, struct list *late)
+{
     for (size_t i = 0; i < d->n_holds; i++) {
         cfile_release(d->holds[i].cf);
         free(d->holds[i].key);
         cfile_change_done(&d->holds[i].change);
     }
+    free(d->holds);
+    d->holds = NULL;
+    d->n_holds = d->held = 0;
+    list_for_each_safe (it, late) {
+        struct late *l = list_entry(it, struct late, link);
+
+        list_del(it);
+        cfile_change_done(&l->change);
+        free(l);
+    }
+}
+
+static void dir_free(struct dir_rename *d)
+{
     for (size_t i = 0; i < d->n_children; i++)
         free(d->children[i].from);
     pthread_mutex_destroy(&d->mu);
@@ -77,8 +180,38 @@ static void dir_end(struct dir_rename *d)
     free(d->from);
     free(d->to);
     free(d);
-    done(arg, r);
-    cache_busy(cache, -1);
+}
+
+static void turn_away(struct dir_rename *d);
+static void dir_start(struct dir_rename *d);
+
+static void dir_end(struct dir_rename *d)
+{
+    struct list late, waiting;
+
+    list_init(&late);
+    list_init(&waiting);
+    /* The caller moves its inodes: a key that is made of them from then on is one of the new name. */
+    d->done(d->arg, d->r);
+    if (!d->r)
+        turn_away(d);
+    reopen(d, &late, &waiting);
+    let_go(d, &late);
+    list_for_each_safe (it, &waiting) {
+        struct dir_rename *other = list_entry(list_entry(it, struct moving, link), struct dir_rename, moving);
+        bool moved = !d->r && (is_below(other->from, d->from) || is_below(other->to, d->from));
+
+        list_del(it);
+        if (moved) {
+            other->done(other->arg, -ESTALE);
+            cache_busy(other->cache, -1);
+            dir_free(other);
+        } else {
+            dir_start(other);
+        }
+    }
+    cache_busy(d->cache, -1);
+    dir_free(d);
 }
 
 /* "from/x/y" -> "to/x/y", malloc'ed. */
@@ -165,6 +298,32 @@ static void rekey_files(struct dir_rename *d)
         oinfo_put(info);
         free(key);
         cfile_release(cf);
+    }
+    free(n < 0 ? NULL : files);
+}
+
+/*
+ * Who came to the old name since: the file that waits there was made for the waiting only, and what waits finds that
+ * its name has gone on. One that holds something nevertheless goes along.
+ */
+static void turn_away(struct dir_rename *d)
+{
+    struct cfile **files;
+    ssize_t n = cfile_collect(d->cache, d->from, &files);
+
+    for (ssize_t i = 0; i < n; i++) {
+        char *key = new_key(d, files[i]->key);
+        bool empty;
+
+        pthread_mutex_lock(&files[i]->mu);
+        empty = files[i]->state == CFILE_CLEAN;
+        pthread_mutex_unlock(&files[i]->mu);
+        if (empty)
+            cfile_orphan(files[i]);
+        if (key)
+            cfile_rekey(files[i], key);
+        free(key);
+        cfile_release(files[i]);
     }
     free(n < 0 ? NULL : files);
 }
@@ -443,28 +602,98 @@ static void list_run(struct job *job)
     d->r = unsent_below(d->cache, d->to) ? -ENOTEMPTY : check_empty(d->cache, d->to);
     if (!d->r)
         d->r = list_children(d);
+    if (!d->r && d->n_children == 0 && !unsent_below(d->cache, d->from))
+        d->r = -ENOENT; /* another host has removed it, or moved it */
     d->running = 1;
     start_children(d);
 }
 
 /* ------------------------------------------------------------------------------------------- the holds */
 
-/* Takes the next file, or begins when all are held. */
-static void hold_next(struct dir_rename *d)
-{
-    struct hold *h = &d->holds[d->held];
+#define ROUNDS_MAX 100
 
-    if (d->held == d->n_holds) {
-        pool_submit(d->cache->pool, POOL_META, &d->job);
-        return;
-    }
-    d->held++;
-    cfile_change(h->cf, &h->change);
-}
+static void take_holds(struct dir_rename *d);
+static int add_all_holds(struct dir_rename *d);
 
 static void hold_begin(struct change *change)
 {
-    hold_next(list_entry(change, struct hold, change)->d);
+    struct hold *h = list_entry(change, struct hold, change);
+    struct dir_rename *d = h->d;
+
+    if (atomic_fetch_add(&h->turns, 1) == 1)
+        take_holds(d);
+}
+
+/* cache->mu held. */
+static bool holds(struct dir_rename *d, struct cfile *cf)
+{
+    struct change *first;
+    bool ours;
+
+    pthread_mutex_lock(&cf->mu);
+    first = list_empty(&cf->changes) ? NULL : list_entry(cf->changes.next, struct change, link);
+    ours = first && first->begin == hold_begin && list_entry(first, struct hold, change)->d == d;
+    if (!first)
+        ours = hold_late(&d->moving, cf) == 0;
+    pthread_mutex_unlock(&cf->mu);
+    return ours;
+}
+
+/* false: somebody is changing a file below it that came to be meanwhile. */
+static bool shut(struct dir_rename *d)
+{
+    struct cache *cache = d->cache;
+    bool all = true;
+
+    pthread_mutex_lock(&cache->mu);
+    for (size_t i = 0; all && i < cache->table_size; i++) {
+        list_for_each (it, &cache->table[i]) {
+            struct cfile *cf = list_entry(it, struct cfile, hash_link);
+
+            all = all && (!is_below(cf->key, d->from) || holds(d, cf));
+        }
+    }
+    d->moving.shut = all;
+    pthread_mutex_unlock(&cache->mu);
+    return all;
+}
+
+/* Not all could be held: from the start. true when there is something to wait for again. */
+static bool hold_anew(struct dir_rename *d)
+{
+    struct list late;
+
+    list_init(&late);
+    pthread_mutex_lock(&d->cache->mu);
+    list_splice_tail(&late, &d->moving.late);
+    pthread_mutex_unlock(&d->cache->mu);
+    let_go(d, &late);
+    d->r = ++d->rounds < ROUNDS_MAX ? add_all_holds(d) : -EBUSY;
+    return d->r == 0;
+}
+
+/* One after the other; a hold that is not to be had at once goes on from hold_begin(). */
+static void take_holds(struct dir_rename *d)
+{
+    for (;;) {
+        struct hold *h;
+
+        if (d->held == d->n_holds) {
+            if (shut(d)) {
+                pool_submit(d->cache->pool, POOL_META, &d->job);
+                return;
+            }
+            if (!hold_anew(d)) {
+                dir_end(d);
+                return;
+            }
+            continue;
+        }
+        h = &d->holds[d->held++];
+        cfile_change(h->cf, &h->change);
+        if (atomic_fetch_add(&h->turns, 1) == 0)
+            return;
+    }
 }
 
 static int by_key(const void *a, const void *b)
@@ -498,39 +727,71 @@ static int add_holds(struct dir_rename *d, const char *prefix, bool target)
     return v ? 0 : -ENOMEM;
 }
 
-void cache_rename_dir(struct cache *cache, const char *from, const char *to, cache_done *done, void *arg)
+/* The list links of the changes point into the array: it does not move from here on. */
+static int add_all_holds(struct dir_rename *d)
 {
-    struct dir_rename *d = calloc(1, sizeof(*d));
-    int r = d ? 0 : -ENOMEM;
+    int r = add_holds(d, d->from, false);
 
-    if (!r) {
-        d->cache = cache;
-        d->from = strdup(from);
-        d->to = strdup(to);
-        r = d->from && d->to ? add_holds(d, from, false) : -ENOMEM;
-        if (!r)
-            r = add_holds(d, to, true);
-    }
+    if (!r)
+        r = add_holds(d, d->to, true);
     if (r) {
-        for (size_t i = 0; d && i < d->n_holds; i++) {
+        for (size_t i = 0; i < d->n_holds; i++) {
             cfile_release(d->holds[i].cf);
             free(d->holds[i].key);
         }
+        d->n_holds = 0;
+        return r;
+    }
+    qsort(d->holds, d->n_holds, sizeof(*d->holds), by_key);
+    return 0;
+}
+
+static void dir_start(struct dir_rename *d)
+{
+    struct cache *cache = d->cache;
+    bool waits;
+
+    pthread_mutex_lock(&cache->mu);
+    waits = must_wait(d);
+    if (!waits)
+        list_add_tail(&cache->moving, &d->moving.link);
+    pthread_mutex_unlock(&cache->mu);
+    if (waits)
+        return;
+    d->r = add_all_holds(d);
+    if (d->r)
+        dir_end(d);
+    else
+        take_holds(d);
+}
+
+void cache_rename_dir(struct cache *cache, const char *from, const char *to, cache_done *done, void *arg)
+{
+    struct dir_rename *d = calloc(1, sizeof(*d));
+
+    if (d) {
+        d->from = strdup(from);
+        d->to = strdup(to);
+    }
+    if (!d || !d->from || !d->to) {
         if (d) {
             free(d->from);
             free(d->to);
-            free(d->holds);
         }
         free(d);
-        done(arg, r);
+        done(arg, -ENOMEM);
         return;
     }
     pthread_mutex_init(&d->mu, NULL);
+    d->cache = cache;
     d->done = done;
     d->arg = arg;
     d->job.run = list_run;
+    d->moving.from = d->from;
+    d->moving.to = d->to;
+    list_init(&d->moving.link);
+    list_init(&d->moving.late);
+    list_init(&d->moving.waiting);
     cache_busy(cache, 1);
-    /* The list links of the changes point into the array: it must not move from here on. */
-    qsort(d->holds, d->n_holds, sizeof(*d->holds), by_key);
-    hold_next(d);
+    dir_start(d);
 }
