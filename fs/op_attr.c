@@ -244,6 +244,14 @@ static void setattr_cfile(struct call *call, struct cfile *cf, bool through)
         reply_open_attr(call, cf);
 }
 
+static void setattr_known(struct call *call, struct oinfo *info);
+
+static void setattr_again(void *arg, int r)
+{
+    (void)r;
+    call_with_info(arg, setattr_known);
+}
+
 static void setattr_known(struct call *call, struct oinfo *info)
 {
     struct fs *fs = call->fs;
@@ -256,6 +264,8 @@ static void setattr_known(struct call *call, struct oinfo *info)
         call_reply_err(call, r == -ENOENT ? -ESTALE : r);
         return;
     }
+    if (cache_await_name(fs->cache, key, setattr_again, call))
+        return;
     cf = cfile_open(fs->cache, key, info, NULL, truncates);
     if (!cf) {
         call_reply_err(call, -ENOMEM);

@@ -217,14 +217,26 @@ static void mknod_sent(void *arg, int r)
     call_reply_entry(call, inode, &attr, call->fs->ttl_ms);
 }
 
+static void mknod_now(void *arg, int r)
+{
+    struct call *call = arg;
+    struct cfile *cf = make_file(call, &r);
+
+    if (!cf) {
+        call_reply_err(call, r);
+        return;
+    }
+    call->cf = cfile_hold(cf);
+    cfile_flush(cf, mknod_sent, call);
+    cfile_close(cf, true);
+}
+
 /* Only plain files have a place in a bucket. */
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
     struct fs *fs = fs_of(req);
     char key[OSS_KEY_MAX + 2];
     struct call *call;
-    struct cfile *cf;
-    int r = 0;
 
     (void)rdev;
     if (!S_ISREG(mode)) {
@@ -235,14 +247,8 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
     if (!call)
         return;
     attr_of_new(fs, req, call->parent, S_IFREG | (mode & 07777), &call->attr);
-    cf = make_file(call, &r);
-    if (!cf) {
-        call_reply_err(call, r);
-        return;
-    }
-    call->cf = cfile_hold(cf);
-    cfile_flush(cf, mknod_sent, call);
-    cfile_close(cf, true);
+    if (!cache_await_name(fs->cache, key, mknod_now, call))
+        mknod_now(call, 0);
 }
 
 /* ---------------------------------------------------------------------------------------- read, write */

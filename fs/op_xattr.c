@@ -96,12 +96,22 @@ static int change_headers(struct call *call, struct cfile *cf)
     return r;
 }
 
+static void change_known(struct call *call, struct oinfo *info);
+
+static void change_again(void *arg, int r)
+{
+    (void)r;
+    call_with_info(arg, change_known);
+}
+
 static void change_known(struct call *call, struct oinfo *info)
 {
     char key[OSS_KEY_MAX + 2];
     struct cfile *cf;
     int r = inode_key(call->fs->inodes, call->inode, key);
 
+    if (!r && cache_await_name(call->fs->cache, key, change_again, call))
+        return;
     cf = r ? NULL : cfile_open(call->fs->cache, key, info, NULL, false);
     if (!cf) {
         call_reply_err(call, r ? r : -ENOMEM);
