@@ -128,6 +128,7 @@ static void cfile_destroy(struct cfile *cf, bool keep_data)
     if (cf->resume)
         journal_state_free(cf->resume);
     free(cf->resume);
+    failure_clear(cf);
     bases_clear(cf);
     oinfo_put(cf->object);
     kv_free(&cf->headers);

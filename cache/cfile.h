@@ -64,6 +64,20 @@ struct base {
     struct oinfo *info;
 };
 
+/* How far what is on its way has come; since_ms 0: nothing is. */
+struct progress {
+    atomic_uint_least64_t sent;
+    uint64_t total;
+    int64_t since_ms;
+};
+
+/* Why a file is unsent. */
+struct failure {
+    struct oss_error err;
+    time_t since;    /* of the first in a row */
+    int64_t next_ms; /* clock_ms() of the next try, 0: none is set */
+};
+
 struct cfile {
     struct cache *cache;
 
@@ -95,8 +109,10 @@ struct cfile {
     uint64_t cut; /* the smallest size that it was truncated to since the running upload began */
     bool upload_queued;
     int error;
-    unsigned failures; /* in a row */
-    bool retry_set;    /* retry is submitted */
+    unsigned failures;        /* in a row */
+    struct failure *failure;  /* NULL: none, or no memory for it */
+    struct progress progress; /* .sent is counted by whoever sends, without mu */
+    bool retry_set;           /* retry is submitted */
     struct job retry;
     bool timer_set;   /* timer is submitted: pending attributes go out when it runs */
     struct job timer; /* holds a reference */
@@ -171,7 +187,8 @@ struct cache {
     uint64_t next_file;
     uint64_t busy; /* changes, fetches and name questions under way */
     bool draining;
-    uint64_t space_check; /* bytes written since the free space was last looked at */
+    uint64_t space_check;        /* bytes written since the free space was last looked at */
+    atomic_llong writes_refused; /* when the key was first refused a write, seconds since 1970; 0: never */
 };
 
 /* ------------------------------------------------------------------------------------- cfile.c, internal */
@@ -276,6 +293,24 @@ void upload_copy(struct cfile *cf, const char *to, struct oinfo *replaced, copy_
 
 /* The ACL that a copy or an overwrite of `key` must send again, "" for none. On a worker. Logs a refusal. */
 int object_acl(struct cache *cache, const char *key, char acl[24], struct oss_error *err);
+
+/* ------------------------------------------------------------------------------------------- status.c */
+
+/* An upload of `total` bytes begins, or begins again; mu held. */
+void progress_begin(struct cfile *cf, uint64_t total);
+/* Bytes that the service moved for us. */
+void progress_add(struct cfile *cf, uint64_t n);
+void progress_end(struct cfile *cf); /* mu held */
+
+/* The upload failed with r, caused by `err`; or the file is sent after all. mu held. */
+void failure_note(struct cfile *cf, const struct oss_error *err, int r);
+void failure_clear(struct cfile *cf);
+
+/* A write was refused: if it is the key that may not write, the status says since when. */
+void note_refused(struct cache *cache, const struct oss_error *err);
+
+/* aside.c: why a file was kept, for whoever lists it. */
+void kept_note(const char *state_dir, const char *id, const char *why);
 
 /* -------------------------------------------------------------------------------------------- fetch.c */
 

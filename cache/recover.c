@@ -43,6 +43,8 @@ static void keep_aside(const struct cache *cache, const char *number, const char
     r = move_aside(cache, number);
     if (!r)
         r = move_aside(cache, journal);
+    if (!r)
+        kept_note(cache->config.state_dir, number, why);
     if (r)
         log_err("%s/data/%s (unsent changes of %s) cannot be moved to aside/: %s", cache->config.state_dir, number,
                 key, strerror(-r));
@@ -282,6 +284,7 @@ static void content_aside(struct cache *cache, const char *number, const char *j
     else if (snprintf(path, sizeof(path), "%s/aside/%s%s", cache->config.state_dir, number, SUFFIX) <
              (int)sizeof(path))
         r = link(journal, path);
+    kept_note(cache->config.state_dir, number, "it was not closed when the daemon ended");
     log_warn("unsent changes of %s are kept in %s/aside/%s: it was not closed when the daemon ended", key,
              cache->config.state_dir, number);
 }

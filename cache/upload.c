@@ -9,6 +9,7 @@
 #include "upload.h"
 
 #include "../oss/base_log.h"
+#include "../oss/base_time.h"
 #include "../oss/crc64.h"
 
 #include <errno.h>
@@ -54,6 +55,25 @@ static void upload_free(struct upload *u)
     free(u->parts);
     free(u->jobs);
     free(u);
+}
+
+/* Bytes that the plan moves, by us or by the service. */
+static uint64_t plan_bytes(const struct plan *plan)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < plan->n; i++)
+        switch (plan->steps[i].kind) {
+        case STEP_PUT:
+        case STEP_APPEND:
+        case STEP_PART:
+        case STEP_PART_COPY:
+            n += plan->steps[i].length;
+            break;
+        default:
+            break;
+        }
+    return n;
 }
 
 static struct upload *upload_new(struct cfile *cf)
@@ -191,6 +211,7 @@ static int prepare(struct upload *u)
         r = u->jobs && u->parts ? 0 : -ENOMEM;
     if (!r && cf->resume)
         go_on(u);
+    progress_begin(cf, plan_bytes(&u->plan));
     pthread_mutex_unlock(&cf->mu);
     pthread_rwlock_unlock(&cf->io);
     return r;
@@ -366,13 +387,17 @@ static void schedule_retry(struct cfile *cf)
     pthread_mutex_lock(&cf->mu);
     for (unsigned i = 1; i < cf->failures && pause < RETRY_MAX_MS; i++)
         pause *= 2;
+    if (pause > RETRY_MAX_MS)
+        pause = RETRY_MAX_MS;
     submit = !cf->retry_set && !cf->cache->draining;
     cf->retry_set = cf->retry_set || submit;
+    if (cf->failure && submit)
+        cf->failure->next_ms = clock_ms() + pause;
     pthread_mutex_unlock(&cf->mu);
     if (!submit)
         return;
     cfile_hold(cf);
-    pool_submit_after(cf->cache->pool, POOL_META, &cf->retry, pause < RETRY_MAX_MS ? pause : RETRY_MAX_MS);
+    pool_submit_after(cf->cache->pool, POOL_META, &cf->retry, pause);
 }
 
 /*
@@ -418,6 +443,7 @@ static void settle(struct upload *u, struct oinfo *info, int r)
         r = commit(u, info);
     gen = cf->upload_gen;
     cf->upload_gen = 0;
+    progress_end(cf);
     if (r == -EAGAIN) {
         /* Cut off meanwhile: those who wait are served by the next one. */
         gen = 0;
@@ -426,7 +452,9 @@ static void settle(struct upload *u, struct oinfo *info, int r)
         cf->state = CFILE_ERROR;
         cf->error = r;
         cf->failures++;
+        failure_note(cf, &u->err, r);
     } else {
+        failure_clear(cf);
         cf->state = cf->gen == cf->sent_gen ? CFILE_CLEAN : CFILE_DIRTY;
         cf->failures = 0;
     }
@@ -501,6 +529,21 @@ static void drop_resume(struct upload *u)
     pthread_mutex_unlock(&cf->mu);
 }
 
+/* One line for each upload. */
+static void log_sent(const struct upload *u)
+{
+    struct cfile *cf = u->cf;
+    int64_t ms;
+
+    if (!u->plan.n || !log_enabled(LOG_LEVEL_INFO))
+        return;
+    pthread_mutex_lock(&cf->mu);
+    ms = cf->progress.since_ms ? clock_ms() - cf->progress.since_ms : 0;
+    pthread_mutex_unlock(&cf->mu);
+    log_info("%s %s: %llu bytes in %zu requests, %lld ms", u->copy_only ? "copied to" : "sent", u->target,
+             (unsigned long long)plan_bytes(&u->plan), u->plan.n, (long long)ms);
+}
+
 /* All steps have ended. On a worker, or on the thread that found nothing to do. */
 static void finish(struct upload *u)
 {
@@ -527,15 +570,22 @@ static void finish(struct upload *u)
         advance(u);
         return;
     }
-    if (u->copy_only && (u->r == -ENOENT || u->r == -ESTALE))
+    if (u->copy_only && (u->r == -ENOENT || u->r == -ESTALE)) {
         log_info("copying to %s: what was to be renamed is gone", u->target); /* the loser of a race */
-    else if (u->r && u->r != -EAGAIN)
+    } else if (u->r && u->r != -EAGAIN) {
         cache_log_error(u->copy_only ? "copying to" : "sending", u->target, &u->err);
+        note_refused(cf->cache, &u->err);
+    }
     if (!u->r)
         info = u->plan.n ? new_info(u) : oinfo_get(u->source);
     if (!u->r && !info)
         u->r = -ENOMEM;
+    if (!u->r)
+        log_sent(u);
     if (u->copy_only) {
+        pthread_mutex_lock(&cf->mu);
+        progress_end(cf);
+        pthread_mutex_unlock(&cf->mu);
         u->copied(u->arg, u->r, info);
     } else {
         bool conflict = u->r == -ESTALE && cf->recovered;
@@ -673,6 +723,8 @@ void upload_copy(struct cfile *cf, const char *to, struct oinfo *replaced, copy_
         if (!r)
             r = plan_copy(u->source && u->source->is_marker ? 0 : u->size,
                           cf->n_bases ? cf->bases[cf->n_bases - 1].id : 0, &cf->cache->config.limits, &u->plan);
+        if (!r)
+            progress_begin(cf, plan_bytes(&u->plan));
         pthread_mutex_unlock(&cf->mu);
     }
     if (!r) {

@@ -167,7 +167,7 @@ static int send(struct upload *u, const struct plan_step *step, struct oss_part 
 {
     struct oss *oss = u->cf->cache->oss;
     struct body body = {.cf = u->cf, .offset = step->offset, .copy = -1};
-    struct oss_source source = {.read = body_read, .arg = &body, .size = step->length};
+    struct oss_source source = {.read = body_read, .arg = &body, .size = step->length, .sent = &u->cf->progress.sent};
     struct kvlist headers = {0};
     struct oss_put_opts opts = {.headers = &headers};
     int r = part ? 0 : with_acl(u, &headers);
@@ -235,6 +235,8 @@ static int run_part_copy(struct upload *u, const struct plan_step *step, struct 
     r = oss->ops->copy_part(oss, u->target, u->upload_id, step->number, from, etag, step->base_offset, step->length,
                             part, err);
     free(from);
+    if (!r)
+        progress_add(cf, step->length);
     return r;
 }
 
@@ -364,7 +366,7 @@ static int run_append(struct upload *u, const struct plan_step *step, struct oss
 {
     struct oss *oss = u->cf->cache->oss;
     struct body body = {.cf = u->cf, .offset = step->offset, .copy = -1};
-    struct oss_source source = {.read = body_read, .arg = &body, .size = step->length};
+    struct oss_source source = {.read = body_read, .arg = &body, .size = step->length, .sent = &u->cf->progress.sent};
     struct oss_put_opts opts = {.headers = &u->headers};
 
     return oss->ops->append(oss, u->target, step->offset, &source, &opts, &u->result, err);
@@ -385,8 +387,10 @@ int upload_step(struct upload *u, size_t i, struct oss_error *err)
     const struct plan_step *step = &u->plan.steps[i];
     int r = 0;
 
-    if (upload_phase(step->kind) == 2 && u->parts[i].number == step->number)
+    if (upload_phase(step->kind) == 2 && u->parts[i].number == step->number) {
+        progress_add(u->cf, step->length);
         return 0; /* an earlier daemon has sent it */
+    }
     if (u->cf->recovered && step->kind == STEP_COMPLETE)
         r = check_again(u, err);
     if (r)

@@ -364,11 +364,11 @@ def state_dir(cache):
 
 
 def listing(cache, which):
-    """{name: content} of data/ or aside/ of the only state directory."""
+    """{name: content} of data/ or aside/ of the only state directory, without the reasons that are noted there."""
     directory = os.path.join(state_dir(cache), which)
     out = {}
     if os.path.isdir(directory):
-        for name in os.listdir(directory):
+        for name in [x for x in os.listdir(directory) if not x.endswith(".why")]:
             out[name] = harness.read_file(os.path.join(directory, name))
     return out
 
