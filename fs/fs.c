@@ -168,6 +168,11 @@ void fs_set_session(struct fs *fs, struct fuse_session *session)
     fs->session = session;
 }
 
+struct cache *fs_cache(struct fs *fs)
+{
+    return fs->cache;
+}
+
 void fs_drain(struct fs *fs)
 {
     /* First what is on its way, with the callbacks that may still open or end a handle; then the handles. */

@@ -14,6 +14,7 @@
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
 
+struct cache;
 struct fs;
 
 struct fs_config {
@@ -32,6 +33,9 @@ int fs_new(struct fs **out, const struct fs_config *config, struct oss_error *er
 const struct fuse_lowlevel_ops *fs_ops(void);
 
 void fs_set_session(struct fs *fs, struct fuse_session *session);
+
+/* What the control socket tells of. */
+struct cache *fs_cache(struct fs *fs);
 
 /* After the loop has ended: sends what is unsent. Blocks, in bounded time (the client's deadlines). */
 void fs_drain(struct fs *fs);

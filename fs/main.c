@@ -3,6 +3,8 @@
  *
  *      fs/      the FUSE daemon: answers the kernel                  this directory; face fs.h
  *        |      main, options, explain, connect, daemon, signals, state_dir, mountpoint: start and end, here
+ *        |      control, render: the socket that a running mount answers on
+ *        |      command, ask, cmd_*: `ossmount status` and its kin
  *        |      inode, path, attributes, one op_*.c for each kind of request
  *        v
  *      cache/   local copies of files: what was written and is not yet sent, what was read; face cache.h
@@ -19,7 +21,9 @@
  * questions to the bucket; mount; the word to the parent that it may go; loop; unmount; send what is unsent; end.
  * Whatever fails before the mount is one line on stderr and exit status 1, with nothing mounted.
  */
+#include "command.h"
 #include "connect.h"
+#include "control.h"
 #include "daemon.h"
 #include "explain.h"
 #include "fs.h"
@@ -52,6 +56,7 @@ struct program {
     struct state_dir *state;
     struct fs *fs;
     struct fuse_session *session;
+    struct control *control;
 };
 
 /* What libfuse said last, before the mount: it belongs into our one line. */
@@ -163,6 +168,22 @@ static int run_loop(struct program *p)
     return r;
 }
 
+/* Without it the mount works as well, only the commands do not. */
+static void open_control(struct program *p)
+{
+    const struct control_config config = {
+        .cache = fs_cache(p->fs),
+        .oss = p->oss,
+        .options = &p->options,
+        .mountpoint = p->mountpoint,
+        .state_dir = state_dir_path(p->state),
+    };
+    struct message message;
+
+    if (control_start(&p->control, &config, &message) < 0)
+        log_warn("%s", message.text);
+}
+
 /* In the process that stays. 0 when it was mounted and has ended well; else `message` says why not. */
 static int serve(struct program *p)
 {
@@ -180,6 +201,7 @@ static int serve(struct program *p)
         r = mount_it(p);
     if (r == 0) {
         log_info("%s is mounted on %s", p->options.source, p->mountpoint);
+        open_control(p);
         daemon_ready(&p->daemon);
         r = run_loop(p);
         /* An end by a signal or by unmounting is a good end. */
@@ -188,6 +210,7 @@ static int serve(struct program *p)
         else
             r = 0;
         signals_draining();
+        control_detach(p->control);
         /* First the mount goes, then what is unsent is sent: whoever unmounts need not wait to see it gone. */
         fuse_session_unmount(p->session);
         fs_drain(p->fs);
@@ -199,6 +222,7 @@ static int serve(struct program *p)
 static void program_free(struct program *p)
 {
     signals_draining();
+    control_stop(p->control);
     if (p->fs)
         fs_free(p->fs);
     if (p->session)
@@ -221,6 +245,10 @@ static int prepare(struct program *p, int argc, char **argv)
         return 1 + 1;
     if (p->options.help || p->options.version) {
         (p->options.help ? options_help : options_version)(stdout);
+        if (p->options.help) {
+            puts("\nCommands (ossmount COMMAND --help tells more; a bucket of such a name is mounted as NAME:/):");
+            command_list(stdout);
+        }
         return (fflush(stdout) == 0 ? 0 : 1) + 1;
     }
     if (p->options.fake)
@@ -239,6 +267,8 @@ int main(int argc, char **argv)
     int r;
 
     daemon_harden();
+    if (argc > 1 && command_find(argv[0], argv[1]))
+        return command_run(argc - 1, argv + 1);
     r = prepare(&p, argc, argv);
     if (r == 0)
         r = (serve(&p) == 0 ? 0 : 1) + 1;

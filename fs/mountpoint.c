@@ -21,8 +21,7 @@ static bool is_octal(const char *s)
     return s[0] >= '0' && s[0] <= '3' && s[1] >= '0' && s[1] <= '7' && s[2] >= '0' && s[2] <= '7';
 }
 
-/* "\040" and the like become the bytes they stand for. */
-static void unescape(char *s)
+void mountpoint_unescape(char *s)
 {
     char *to = s;
 
@@ -56,7 +55,7 @@ bool mountpoint_type(FILE *mountinfo, const char *path, char *type, size_t size)
             at = strsep(&rest, " ");
         if (!at)
             continue;
-        unescape(at);
+        mountpoint_unescape(at);
         if (strcmp(at, path) == 0) {
             snprintf(type, size, "%s", kind);
             found = true;

@@ -27,6 +27,9 @@ int mountpoint_remove(const char *path, bool lazy);
 /* The options of libfuse and the kernel, "fsname=...,subtype=ossmount,..."; free() it. NULL when out of memory. */
 char *mountpoint_fuse_options(const struct options *options);
 
+/* "\040" and the like of a mountinfo file become the bytes they stand for, in place. */
+void mountpoint_unescape(char *text);
+
 /*
  * The type of the topmost mount exactly at `path`, as a mountinfo file has it: true when there is one. Pure but
  * for reading; exported for the tests.
