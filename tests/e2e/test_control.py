@@ -180,7 +180,7 @@ def test_many_unsent_files(mount, server):
     """The status names at most so many, counts all, and does not grow with them."""
     m = mount()
     m.allow(*ALLOWED)
-    n = 10000 if os.environ.get("OSSMOUNT_LONG") else 1500
+    n = 10000 if os.environ.get("OSSMOUNT_LONG") else 1050
     failing(server)
     for i in range(n):
         with contextlib.suppress(PermissionError):
