@@ -1,4 +1,5 @@
 #include "journal.h"
+#include "stream.h"
 
 #include "../oss/base_log.h"
 #include "../oss/base_time.h"
@@ -704,6 +705,7 @@ void cfile_set_attr(struct cfile *cf, const struct attr *attr, unsigned set)
 
     pthread_mutex_lock(&cf->mu);
     take_fields(&cf->attr, attr, set);
+    cf->times_set = cf->times_set || (set & CFILE_SET_MTIME);
     cf->fields_changed = (cf->attr_changed ? cf->fields_changed : 0) | set;
     if (cf->orphan) {
         pthread_mutex_unlock(&cf->mu);
@@ -823,6 +825,7 @@ void cfile_rekey(struct cfile *cf, const char *key)
     }
     free(cf->key);
     cf->key = copy;
+    stream_drop(cf); /* an upload cannot be completed under another key */
     journal_key(cf, cf->key, cf->object);
     if (in_table)
         table_add(cache, cf);
@@ -840,6 +843,7 @@ void cfile_orphan(struct cfile *cf)
     pthread_mutex_lock(&cf->mu);
     table_remove(cache, cf);
     cf->orphan = true;
+    stream_drop(cf);
     journal_remove(cf);
     list_splice_tail(&waiters, &cf->waiters);
     pthread_mutex_unlock(&cf->mu);

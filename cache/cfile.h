@@ -138,9 +138,12 @@ struct cfile {
 
     struct extent_map *map;
     uint32_t epoch;
-    uint64_t flushed; /* bytes sent by flushes since open */
-    bool written;     /* bytes were written since it was made or emptied */
-    bool served;      /* bytes of the base were returned to a reader */
+    uint64_t frontier;     /* all before it was written in order, since it was made or emptied */
+    struct stream *stream; /* sends the file while it is written, or NULL (stream.h) */
+    bool stream_refused;   /* has failed: not again until it is emptied */
+    uint64_t flushed;      /* bytes sent by flushes since open */
+    bool written;          /* bytes were written since it was made or emptied */
+    bool served;           /* bytes of the base were returned to a reader */
     bool only_appends;
 
     struct base *bases;

@@ -1,5 +1,6 @@
 /* The content of a file: its data file, reading, writing, truncation. The second half of cfile.h. */
 #include "journal.h"
+#include "stream.h"
 
 #include "../oss/base_log.h"
 
@@ -104,6 +105,7 @@ int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset)
 ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offset, bool append)
 {
     int fd, r = evict_reserve(cf->cache, n);
+    bool streams = false;
 
     if (r)
         return r;
@@ -121,10 +123,11 @@ ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offse
     pthread_mutex_lock(&cf->mu);
     if (append)
         offset = cf->attr.size;
-    r = journal_dirty(cf);
-    pthread_mutex_unlock(&cf->mu);
-    if (!r && (offset + n > cf->cache->config.limits.object_max || offset + n < offset))
+    if (offset + n > cf->cache->config.limits.object_max || offset + n < offset || !stream_reaches(cf, offset + n))
         r = -EFBIG;
+    else
+        r = journal_dirty(cf);
+    pthread_mutex_unlock(&cf->mu);
     if (!r)
         r = pwrite_all(fd, from, n, offset);
     if (!r) {
@@ -133,14 +136,20 @@ ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offse
         if (!r) {
             if (offset + n > cf->attr.size)
                 cf->attr.size = offset + n;
+            if (offset <= cf->frontier && offset + n > cf->frontier)
+                cf->frontier = offset + n;
             clock_gettime(CLOCK_REALTIME_COARSE, &cf->attr.mtime);
+            cf->times_set = false;
             cf->written = true;
             cf->only_appends = cf->only_appends && append;
             cfile_changed(cf, true);
+            streams = stream_wrote(cf);
         }
         pthread_mutex_unlock(&cf->mu);
     }
     pthread_rwlock_unlock(&cf->io);
+    if (streams)
+        stream_begin(cf);
     evict_account(cf);
     return r ? r : (ssize_t)n;
 }
@@ -167,6 +176,8 @@ int cfile_truncate(struct cfile *cf, uint64_t size)
 
         if (size < cf->cut)
             cf->cut = size;
+        stream_truncated(cf, size);
+        cf->times_set = false;
         if (size == 0)
             cf->written = false;
         cf->attr.size = size;

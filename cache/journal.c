@@ -278,10 +278,15 @@ int journal_final(struct cfile *cf, uint64_t size, uint64_t crc)
     return r;
 }
 
-void journal_end(struct cfile *cf)
+void journal_end(struct cfile *cf, const char *id)
 {
-    if (cf->journal_fd >= 0)
-        append(cf, RECORD_END, NULL);
+    struct buf payload = BUF_INIT(2 * OSS_UPLOADID_SIZE);
+
+    if (cf->journal_fd < 0)
+        return;
+    put_text(&payload, id);
+    append(cf, RECORD_END, &payload);
+    buf_free(&payload);
 }
 
 void journal_sent(struct cfile *cf)
@@ -435,6 +440,28 @@ static void get_extents(struct reader *in, struct journal_state *s)
     s->n_extents = n;
 }
 
+/* The upload is not gone on with, but may still be there: under the key that the file has until now. */
+static void leave_upload(struct reader *in, struct journal_state *s)
+{
+    struct journal_left *v, *left;
+
+    if (!s->intent && !*s->upload_id)
+        return;
+    v = realloc(s->left, (s->n_left + 1) * sizeof(*v));
+    if (!v) {
+        in->bad = true;
+        return;
+    }
+    s->left = v;
+    left = &v[s->n_left];
+    *left = (struct journal_left){.key = strdup(s->key), .intent = s->intent};
+    memcpy(left->id, s->upload_id, sizeof(left->id));
+    if (left->key)
+        s->n_left++;
+    else
+        in->bad = true;
+}
+
 static void forget_upload(struct journal_state *s)
 {
     s->intent = 0;
@@ -442,6 +469,37 @@ static void forget_upload(struct journal_state *s)
     free(s->parts);
     s->parts = NULL;
     s->n_parts = 0;
+}
+
+/* Of the upload named, of the last one when none is. */
+static void get_end(struct reader *in, struct journal_state *s)
+{
+    char *id = in->p < in->end ? get_text(in) : NULL;
+
+    if (!id || !*id || !strcmp(id, s->upload_id))
+        forget_upload(s);
+    for (size_t i = 0; id && *id && i < s->n_left; i++) {
+        if (strcmp(s->left[i].id, id))
+            continue;
+        free(s->left[i].key);
+        s->left[i] = s->left[--s->n_left];
+        break;
+    }
+    free(id);
+}
+
+/* An upload cannot be completed under another name. */
+static void get_key(struct reader *in, struct journal_state *s)
+{
+    char *key = get_text(in);
+
+    if (key && strcmp(key, s->key)) {
+        leave_upload(in, s);
+        forget_upload(s);
+    }
+    free(s->key);
+    s->key = key;
+    get_object(in, &s->object);
 }
 
 static void get_part(struct reader *in, struct journal_state *s)
@@ -506,6 +564,7 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
         get_commit(in, s);
         return true;
     case RECORD_INTENT:
+        leave_upload(in, s);
         forget_upload(s);
         s->intent = (time_t)get_int(in, 8);
         return true;
@@ -517,7 +576,7 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
         get_part(in, s);
         return true;
     case RECORD_END:
-        forget_upload(s);
+        get_end(in, s);
         return true;
     case RECORD_SENT:
         get_object(in, &s->object);
@@ -530,9 +589,7 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
         s->final = true;
         return true;
     case RECORD_KEY:
-        free(s->key);
-        s->key = get_text(in);
-        get_object(in, &s->object);
+        get_key(in, s);
         return true;
     }
     return false;
@@ -617,5 +674,8 @@ void journal_state_free(struct journal_state *s)
     oinfo_put(s->object);
     free(s->extents);
     free(s->parts);
+    for (size_t i = 0; i < s->n_left; i++)
+        free(s->left[i].key);
+    free(s->left);
     memset(s, 0, sizeof(*s));
 }

@@ -23,12 +23,13 @@
  *      DIRTY    -                                                 before the first write after a COMMIT
  *      COMMIT   attr, headers, flags, extents                     a flush, fsync or last close wants all up to here
  *                                                                 sent: before the first request for it
- *      INTENT   time                                              before InitiateMultipartUpload
+ *      INTENT   time                                              before InitiateMultipartUpload; without a COMMIT
+ *                                                                 when the file is sent while it is written
  *      UPLOAD   upload id                                         after its reply
  *      PART     number, offset, size, ETag, CRC                   after UploadPart's or UploadPartCopy's reply
  *      FINAL    size, CRC                                         before the request that makes the object (PUT,
  *                                                                 Complete): what the bucket then holds
- *      END      -                                                 the upload is completed or aborted
+ *      END      upload id ("": of the INTENT)                     the upload is completed or aborted
  *      SENT     object                                            the bucket holds what COMMIT wanted, and more was
  *                                                                 changed meanwhile (else the journal is removed)
  *      KEY      key, object                                       the file was renamed: before the old name goes
@@ -44,7 +45,9 @@
  *
  * What recovery makes of a journal: COMMIT without a later DIRTY: sent, going on with the parts that are there,
  * unless the object in the bucket is another than the one the changes are based on (then both are kept). Otherwise
- * the changes were never asked to be published: kept aside. Upload ids that are not gone on with are aborted.
+ * the changes were never asked to be published: kept aside. Upload ids that are not gone on with are aborted: those
+ * of a file without COMMIT, and any before the last one, or before a KEY, that have no END. A PART may be older than
+ * the bytes of its range: it is believed where its CRC is that of the bytes on disk.
  */
 #ifndef CACHE_JOURNAL_H
 #define CACHE_JOURNAL_H
@@ -65,7 +68,7 @@ int journal_intent(struct cfile *cf);
 int journal_upload(struct cfile *cf, const char *id);
 void journal_part(struct cfile *cf, uint64_t offset, const struct oss_part *part);
 int journal_final(struct cfile *cf, uint64_t size, uint64_t crc64);
-void journal_end(struct cfile *cf);
+void journal_end(struct cfile *cf, const char *id); /* "": one whose id was never learnt */
 /* The bucket holds what the last COMMIT wanted. */
 void journal_sent(struct cfile *cf);
 void journal_key(struct cfile *cf, const char *key, const struct oinfo *object);
@@ -77,6 +80,13 @@ void journal_remove(struct cfile *cf);
 struct journal_part {
     uint64_t offset;
     struct oss_part part;
+};
+
+/* An upload that may have been left in the bucket. */
+struct journal_left {
+    char *key;
+    time_t intent;              /* when it was begun, if its id is not known: */
+    char id[OSS_UPLOADID_SIZE]; /* or "" */
 };
 
 struct journal_state {
@@ -91,8 +101,10 @@ struct journal_state {
     size_t n_extents;
     time_t intent; /* of an Initiate without reply, else 0 */
     char upload_id[OSS_UPLOADID_SIZE];
-    struct journal_part *parts;
+    struct journal_part *parts; /* of upload_id; a later one of the same number wins */
     size_t n_parts;
+    struct journal_left *left; /* uploads before that one */
+    size_t n_left;
     bool final; /* the last request was under way, and would have made this: */
     uint64_t final_size, final_crc;
     uint32_t sequence;  /* of the last good record */

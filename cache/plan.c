@@ -168,20 +168,20 @@ static const struct plan_base *find_base(const struct plan_input *in, int id)
     return NULL;
 }
 
-/* The row of runs as the map gives it. */
-static int collect_runs(const struct plan_input *in, struct runs *runs)
+/* The row of runs from `start` on as the map gives it. */
+static int collect_runs(const struct plan_input *in, uint64_t start, struct runs *runs)
 {
     struct extent e;
 
-    for (uint64_t at = 0; extent_map_find(in->map, at, &e); at = e.end) {
+    for (uint64_t at = start; extent_map_find(in->map, at, &e); at = e.end) {
         const struct plan_base *base = e.base == EXTENT_NEW ? NULL : find_base(in, e.base);
-        struct run run = {.start = e.start, .end = e.end};
+        struct run run = {.start = at, .end = e.end};
         int r;
 
         if (base && base->copyable) {
             run.copy = true;
             run.base = e.base;
-            run.base_offset = e.base_offset;
+            run.base_offset = e.base_offset + (at - e.start);
         }
         r = add_run(runs, &run);
         if (r < 0)
@@ -423,16 +423,16 @@ static int align_runs(const struct plan_limits *limits, struct runs *runs)
     return r;
 }
 
-/* The runs and sizes of the cheapest legal multipart upload; -EFBIG when there is none. */
-static int cut_runs(const struct plan_input *in, struct runs *runs, struct cut *cut)
+/* The runs and sizes of the cheapest legal multipart upload of all from `start` on; -EFBIG when there is none. */
+static int cut_runs(const struct plan_input *in, uint64_t start, const struct plan_limits *limits, struct runs *runs,
+                    struct cut *cut)
 {
-    const struct plan_limits *limits = &in->limits;
     uint64_t size = extent_map_size(in->map);
     int r;
 
-    if (divide_up(size, limits->part_max) > limits->parts_max)
+    if (divide_up(size - start, limits->part_max) > limits->parts_max)
         return -EFBIG;
-    r = collect_runs(in, runs);
+    r = collect_runs(in, start, runs);
     if (r < 0)
         return r;
     cut->part_size = most(plan_part_size(size, limits->part_size, limits), limits->part_min);
@@ -477,16 +477,22 @@ static int add_parts(struct builder *b, const struct plan_limits *limits, const 
     return 0;
 }
 
-static int add_multipart(struct builder *b, const struct plan_input *in, const struct runs *runs,
+/* The first `sent` parts are given (plan_input.sent), what is behind them is in `runs`. */
+static int add_multipart(struct builder *b, const struct plan_input *in, size_t sent, const struct runs *runs,
                          const struct cut *cut)
 {
-    int r = 0;
+    int r = sent > 0 ? add_fetches(b, in, 0, in->sent[sent - 1].offset + in->sent[sent - 1].length) : 0;
 
     for (size_t i = 0; i < runs->n && r == 0; i++)
         if (!runs->v[i].copy)
             r = add_fetches(b, in, runs->v[i].start, runs->v[i].end);
     if (r == 0)
         r = add_simple(b, STEP_INITIATE, 0, 0);
+    for (size_t i = 0; i < sent && r == 0; i++)
+        r = add_step(b, &(struct plan_step){.kind = STEP_PART,
+                                            .number = ++b->number,
+                                            .offset = in->sent[i].offset,
+                                            .length = in->sent[i].length});
     for (size_t i = 0; i < runs->n && r == 0; i++)
         r = add_parts(b, &in->limits, &runs->v[i], i + 1 == runs->n, cut);
     if (r == 0)
@@ -590,20 +596,39 @@ static bool has_long_copy(const struct runs *runs, uint64_t part_min)
     return false;
 }
 
+/* How many of the parts that are given lie within the file, as parts of a legal length. */
+static size_t parts_within(const struct plan_input *in, uint64_t size)
+{
+    size_t n = 0;
+
+    for (; n < in->n_sent && n < in->limits.parts_max; n++) {
+        uint64_t end = in->sent[n].offset + in->sent[n].length;
+
+        if (end > size || (in->sent[n].length < in->limits.part_min && end < size))
+            break;
+    }
+    return n;
+}
+
 /* The whole object anew: by PUT, or by multipart. `by_copy`: only its attributes differ and it may be copied. */
 static int add_whole(struct builder *b, const struct plan_input *in, bool by_copy)
 {
     uint64_t size = extent_map_size(in->map);
     bool small = size == 0 || size <= least(in->limits.multipart_threshold, OSS_PUT_MAX);
+    struct plan_limits limits = in->limits; /* for what is behind the parts that are given */
+    size_t sent = small ? 0 : parts_within(in, size);
     struct runs runs = {0};
     struct cut cut;
     int r;
 
     if (small && !by_copy && in->flushed <= THRIFTY_FACTOR * size)
         return add_put(b, in);
-    r = cut_runs(in, &runs, &cut);
-    if (r == 0)
-        r = small && !has_long_copy(&runs, in->limits.part_min) ? add_put(b, in) : add_multipart(b, in, &runs, &cut);
+    limits.parts_max -= (unsigned)sent;
+    r = cut_runs(in, sent > 0 ? in->sent[sent - 1].offset + in->sent[sent - 1].length : 0, &limits, &runs, &cut);
+    if (r == 0 && small && !has_long_copy(&runs, in->limits.part_min))
+        r = add_put(b, in);
+    else if (r == 0)
+        r = add_multipart(b, in, sent, &runs, &cut);
     free(runs.v);
     return r;
 }

@@ -60,6 +60,11 @@ struct plan_limits {
 /* The service's limits with 10 MB threshold and part size. part_max and copy_max are at least twice part_min. */
 extern const struct plan_limits plan_limits_default;
 
+/* A part of a multipart upload that has begun already. */
+struct plan_part {
+    uint64_t offset, length;
+};
+
 struct plan_input {
     const struct extent_map *map;
     const struct plan_base *bases;
@@ -69,6 +74,13 @@ struct plan_input {
     bool attrs_changed; /* mode, owner, times or user metadata differ from the object's */
     bool only_appends;  /* every write since the base came through an O_APPEND descriptor */
     uint64_t flushed;   /* bytes that flushes since open have sent already (the fsync-happy writer) */
+    /*
+     * How the file was cut while it was written, or by an earlier daemon: parts 1 .. n_sent, from 0 on without gaps,
+     * each of a legal length. If the plan is multipart, those that lie within the file are its first parts, as PART,
+     * whatever the map says of them; what is behind them is planned as always.
+     */
+    const struct plan_part *sent;
+    size_t n_sent;
     struct plan_limits limits;
 };
 

@@ -139,22 +139,33 @@ static void orphan_run(struct job *job)
     cache_busy(cache, -1);
 }
 
-static void abort_left_behind(struct cache *cache, const struct journal_state *s)
+static void abort_later(struct cache *cache, const char *key, const char *id, time_t intent)
 {
-    struct orphan *o;
+    struct orphan *o = calloc(1, sizeof(*o) + strlen(key) + 1);
 
-    if (!s->intent && !*s->upload_id)
-        return;
-    o = calloc(1, sizeof(*o) + strlen(s->key) + 1);
     if (!o)
         return;
-    strcpy(o->key, s->key);
-    strcpy(o->id, s->upload_id);
+    strcpy(o->key, key);
+    strcpy(o->id, id);
     o->cache = cache;
-    o->intent = *s->upload_id ? 0 : s->intent;
+    o->intent = *id ? 0 : intent;
     o->job.run = orphan_run;
     cache_busy(cache, 1);
     pool_submit(cache->pool, POOL_META, &o->job);
+}
+
+/* Those that were given up before the last one. */
+static void abort_earlier(struct cache *cache, const struct journal_state *s)
+{
+    for (size_t i = 0; i < s->n_left; i++)
+        abort_later(cache, s->left[i].key, s->left[i].id, s->left[i].intent);
+}
+
+static void abort_left_behind(struct cache *cache, const struct journal_state *s)
+{
+    abort_earlier(cache, s);
+    if (s->intent || *s->upload_id)
+        abort_later(cache, s->key, s->upload_id, s->intent);
 }
 
 /* ------------------------------------------------------------------------------------------- one file */
@@ -339,7 +350,8 @@ static void recover_one(struct cache *cache, const char *number)
     } else {
         log_info("sending what an earlier daemon left unsent of %s", s.key);
         if (s.intent && !*s.upload_id)
-            abort_left_behind(cache, &s);
+            abort_later(cache, s.key, "", s.intent);
+        abort_earlier(cache, &s);
         r = restore(cache, number, path, &s);
         if (r) {
             abort_left_behind(cache, &s);

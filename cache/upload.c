@@ -100,6 +100,7 @@ static int plan_for(struct upload *u)
         .flushed = cf->flushed,
         .limits = cf->cache->config.limits,
     };
+    struct plan_part *given;
     int r;
 
     if (!bases)
@@ -119,7 +120,13 @@ static int plan_for(struct upload *u)
     /* Content that is empty from birth has no extents that could tell that it is new. */
     if (cf->data_gen > cf->data_sent_gen && extent_map_size(cf->map) == 0 && cf->object == NULL)
         in.attrs_changed = true;
+    in.sent = given = upload_parts_given(cf, &in.n_sent);
     r = plan_make(&in, &u->plan);
+    if (r == -EFBIG && in.n_sent > 0) {
+        in.n_sent = 0; /* parts for a smaller file than it has become */
+        r = plan_make(&in, &u->plan);
+    }
+    free(given);
     free(bases);
     return r;
 }
@@ -137,36 +144,13 @@ static int plan_for_other(struct upload *u)
     return 0;
 }
 
-static int headers_for(struct upload *u)
+int upload_headers(struct kvlist *out, const struct kvlist *headers, const struct attr *attr)
 {
-    int r = kv_copy(&u->headers, &u->cf->headers);
+    int r = kv_copy(out, headers);
 
-    if (!r && S_ISDIR(u->attr.mode) && !kv_get(&u->headers, "content-type"))
-        r = kv_set(&u->headers, "content-type", "application/x-directory");
-    return r ? r : attr_to_headers(&u->headers, &u->attr);
-}
-
-/* The parts that an earlier daemon sent are those of this plan, as far as they fit it. mu held. */
-static void go_on(struct upload *u)
-{
-    const struct journal_state *old = u->cf->resume;
-
-    if (!*old->upload_id)
-        return;
-    for (size_t i = 0; i < u->plan.n; i++) {
-        const struct plan_step *step = &u->plan.steps[i];
-
-        if (upload_phase(step->kind) != 2)
-            continue;
-        for (size_t k = 0; k < old->n_parts; k++) {
-            const struct journal_part *p = &old->parts[k];
-
-            if (p->part.number == step->number && p->offset == step->offset && p->part.size == step->length)
-                u->parts[i] = p->part; /* a later record of the same number wins */
-        }
-    }
-    memcpy(u->upload_id, old->upload_id, sizeof(u->upload_id));
-    u->resumed = true;
+    if (!r && S_ISDIR(attr->mode) && !kv_get(out, "content-type"))
+        r = kv_set(out, "content-type", "application/x-directory");
+    return r ? r : attr_to_headers(out, attr);
 }
 
 /* What is there now becomes the plan. */
@@ -183,13 +167,14 @@ static int prepare(struct upload *u)
     u->attr = cf->attr;
     u->size = cf->attr.size;
     u->replace = true;
+    u->completed = u->streamed = u->attrs_left = false;
     free(u->target);
     u->target = strdup(cf->key);
     oinfo_put(u->source);
     u->source = oinfo_get(cf->object);
     plan_free(&u->plan);
     kv_free(&u->headers);
-    r = u->target ? headers_for(u) : -ENOMEM;
+    r = u->target ? upload_headers(&u->headers, &cf->headers, &u->attr) : -ENOMEM;
     if (!r)
         r = S_ISREG(cf->attr.mode) || !cf->object ? plan_for(u) : plan_for_other(u);
     if (!r && !(cf->journal_fd >= 0 && cf->journal_committed && cf->data_gen <= cf->data_sent_gen))
@@ -209,8 +194,8 @@ static int prepare(struct upload *u)
     u->running = 1; /* whoever calls advance() */
     if (!r)
         r = u->jobs && u->parts ? 0 : -ENOMEM;
-    if (!r && cf->resume)
-        go_on(u);
+    if (!r)
+        r = upload_parts_take(u);
     progress_begin(cf, plan_bytes(&u->plan));
     pthread_mutex_unlock(&cf->mu);
     pthread_rwlock_unlock(&cf->io);
@@ -241,9 +226,10 @@ static void step_run(struct job *job)
     struct oss_error err = {.next_position = -1};
     struct upload *u = s->u;
     const struct plan_step *step = &u->plan.steps[s->index];
-    int r = upload_step(u, s->index, &err);
+    bool known = upload_part_here(u, s->index) || upload_part_had(u, s->index);
+    int r = known ? 0 : upload_step(u, s->index, &err);
 
-    if (!r && upload_phase(step->kind) == 2 && !u->copy_only) {
+    if (!r && upload_phase(step->kind) == 2 && !u->copy_only && !known) {
         pthread_mutex_lock(&u->cf->mu);
         journal_part(u->cf, step->offset, &u->parts[s->index]);
         pthread_mutex_unlock(&u->cf->mu);
@@ -268,6 +254,8 @@ static void step_start(struct upload *u, size_t i)
     s->u = u;
     s->index = i;
     s->job.run = step_run;
+    if (upload_part_joined(u, i))
+        return;
     if (step->kind == STEP_FETCH)
         fetch_all(u->cf, step->offset, step->offset + step->length, step_fetched, s);
     else
@@ -291,6 +279,11 @@ static void advance(struct upload *u)
 
         if (barrier)
             break;
+        if (upload_part_here(u, u->next)) {
+            u->next++;
+            u->done++;
+            continue;
+        }
         u->running++;
         u->next++;
         pthread_mutex_unlock(&u->mu);
@@ -336,6 +329,8 @@ static struct oinfo *new_info(const struct upload *u)
     if (u->copy_only && !u->replace)
         return info;
     info->attr = u->attr;
+    if (u->streamed)
+        info->attr.mtime = (struct timespec){.tv_sec = info->last_modified}; /* it carries no other */
     info->is_marker = S_ISDIR(u->attr.mode);
     if (u->source && u->source->link)
         info->link = strdup(u->source->link);
@@ -363,18 +358,22 @@ static int commit(struct upload *u, struct oinfo *info)
     cfile_prune_bases(cf);
     oinfo_put(cf->object);
     cf->object = oinfo_get(info);
-    cf->sent_gen = cf->upload_gen;
+    cf->sent_gen = cf->upload_gen - u->attrs_left;
+    if (u->streamed && !cf->times_set && cf->data_gen == u->data_gen)
+        cf->attr.mtime = info->attr.mtime;
     if (u->data_gen > cf->data_sent_gen) {
         cf->data_sent_gen = u->data_gen;
         cf->flushed += u->size;
     }
     /* Attributes that were changed meanwhile were counted in gen; data alone does not make them differ. */
-    cf->attr_changed = cf->gen != cf->upload_gen && cf->attr_changed;
+    cf->attr_changed = u->attrs_left || (cf->gen != cf->upload_gen && cf->attr_changed);
     cf->recovered = false;
-    if (cf->gen == cf->upload_gen)
+    if (cf->gen == cf->sent_gen)
         journal_remove(cf);
     else
         journal_sent(cf);
+    if (u->attrs_left && cf->gen == cf->upload_gen)
+        journal_commit(cf);
     cfile_publish(cf);
     return 0;
 }
@@ -455,6 +454,8 @@ static void settle(struct upload *u, struct oinfo *info, int r)
         failure_note(cf, &u->err, r);
     } else {
         failure_clear(cf);
+        if (u->attrs_left)
+            gen = 0; /* who waits, waits for them too */
         cf->state = cf->gen == cf->sent_gen ? CFILE_CLEAN : CFILE_DIRTY;
         cf->failures = 0;
     }
@@ -520,7 +521,7 @@ static void drop_resume(struct upload *u)
 
     pthread_mutex_lock(&cf->mu);
     if (!u->copy_only && (u->resumed || has_step(u, STEP_INITIATE)))
-        journal_end(cf);
+        journal_end(cf, u->upload_id);
     if (cf->resume) {
         journal_state_free(cf->resume);
         free(cf->resume);
@@ -544,27 +545,46 @@ static void log_sent(const struct upload *u)
              (unsigned long long)plan_bytes(&u->plan), u->plan.n, (long long)ms);
 }
 
+/*
+ * The multipart upload, if there was one, is completed or aborted. A stream's is aborted when the last of its parts
+ * has come back.
+ */
+static void end_upload(struct upload *u)
+{
+    struct oss *oss = u->cf->cache->oss;
+    struct stream *st = u->stream;
+    struct oss_error ignored;
+    bool own = !st || strcmp(st->id, u->upload_id);
+
+    if (own && !u->completed && *u->upload_id && oss->ops->abort(oss, u->target, u->upload_id, &ignored))
+        cache_log_error("aborting the upload", u->target, &ignored);
+    if (own || u->completed)
+        drop_resume(u);
+    *u->upload_id = '\0';
+    u->stream = NULL;
+    if (st)
+        stream_finish(st, u->completed);
+}
+
 /* All steps have ended. On a worker, or on the thread that found nothing to do. */
 static void finish(struct upload *u)
 {
     struct cfile *cf = u->cf;
-    struct oss *oss = cf->cache->oss;
     struct oinfo *info = NULL;
-    struct oss_error ignored;
+    bool lost = (u->resumed || u->stream) && u->r == -ENOENT;
 
-    if (u->resumed && u->r == -ENOENT) {
+    if (!u->r)
+        info = u->plan.n ? new_info(u) : oinfo_get(u->source);
+    if (!u->r && !info)
+        u->r = -ENOMEM;
+    end_upload(u);
+    if (lost) {
         /* The upload was aborted meanwhile, by a lifecycle rule for one: from the start then. */
-        *u->upload_id = '\0';
-        drop_resume(u);
         u->resumed = false;
         u->r = prepare(u);
         advance(u);
         return;
     }
-    if (u->r && *u->upload_id && oss->ops->abort(oss, u->target, u->upload_id, &ignored))
-        cache_log_error("aborting the upload", u->target, &ignored);
-    *u->upload_id = '\0';
-    drop_resume(u);
     if (u->r && start_over(u)) {
         u->r = prepare(u);
         advance(u);
@@ -576,10 +596,6 @@ static void finish(struct upload *u)
         cache_log_error(u->copy_only ? "copying to" : "sending", u->target, &u->err);
         note_refused(cf->cache, &u->err);
     }
-    if (!u->r)
-        info = u->plan.n ? new_info(u) : oinfo_get(u->source);
-    if (!u->r && !info)
-        u->r = -ENOMEM;
     if (!u->r)
         log_sent(u);
     if (u->copy_only) {
@@ -716,7 +732,7 @@ void upload_copy(struct cfile *cf, const char *to, struct oinfo *replaced, copy_
         u->attr = cf->attr;
         u->size = u->source ? u->source->attr.size : 0;
         u->target = strdup(to);
-        r = u->target ? headers_for(u) : -ENOMEM;
+        r = u->target ? upload_headers(&u->headers, &cf->headers, &u->attr) : -ENOMEM;
         /* Only what the object itself lacks; unsent content follows by its own upload. */
         u->attr.size = u->size;
         u->replace = cf->attr_changed && cf->data_gen <= cf->data_sent_gen;

@@ -5,6 +5,7 @@
 #define CACHE_UPLOAD_H
 
 #include "journal.h"
+#include "stream.h"
 
 struct upload;
 
@@ -12,6 +13,7 @@ struct step_job {
     struct job job;
     struct upload *u;
     size_t index;
+    struct oss_part had; /* number != 0: what an earlier daemon sent, if it is this */
 };
 
 struct upload {
@@ -33,12 +35,16 @@ struct upload {
     struct kvlist headers; /* as sent, with the attributes; no ACL */
     uint64_t size, data_gen;
     uint32_t epoch;
-    char acl[24];    /* to be sent, "" for none */
-    bool copy_only;  /* a rename: from the object, to `target` */
-    bool replace;    /* with new metadata */
-    bool resumed;    /* goes on with an upload of an earlier daemon */
-    bool completing; /* CompleteMultipartUpload was sent */
-    bool rebased;    /* has started over once already */
+    char acl[24];          /* to be sent, "" for none */
+    bool copy_only;        /* a rename: from the object, to `target` */
+    bool replace;          /* with new metadata */
+    bool resumed;          /* goes on with an upload of an earlier daemon */
+    bool completing;       /* CompleteMultipartUpload was sent */
+    bool completed;        /* ... and has answered */
+    bool streamed;         /* without times: the stream's Initiate came before the last write */
+    bool attrs_left;       /* they have changed since Initiate, and are sent by the next upload */
+    bool rebased;          /* has started over once already */
+    struct stream *stream; /* the one that it has taken over, or NULL */
     char upload_id[OSS_UPLOADID_SIZE];
     struct oss_part *parts; /* by index of the step */
     struct oss_object result;
@@ -56,5 +62,34 @@ int upload_phase(enum plan_step_kind kind);
  * cut off meanwhile, the upload is to begin anew.
  */
 int upload_step(struct upload *u, size_t i, struct oss_error *err);
+
+/* All that goes with a file beside its bytes: its headers and attributes as request headers. 0 or -ENOMEM. */
+int upload_headers(struct kvlist *out, const struct kvlist *headers, const struct attr *attr);
+
+/* UploadPart of [offset, +length) of the data file as it is; a body that changes on the way is refused. */
+int upload_range(struct cfile *cf, const char *key, const char *id, int number, uint64_t offset, uint64_t length,
+                 struct oss_part *part, struct oss_error *err);
+
+/* ------------------------------------------------------------------------------------- upload_parts.c */
+
+/*
+ * The parts that are in the bucket before the plan is made: of the file's stream, or of an earlier daemon. malloc'ed,
+ * NULL with *n = 0 when there are none. cf->mu held.
+ */
+struct plan_part *upload_parts_given(const struct cfile *cf, size_t *n);
+
+/* The plan is made: what of it is there, or on its way, is taken. cf->mu held. 0 or -ENOMEM. */
+int upload_parts_take(struct upload *u);
+
+/*
+ * Step i, a part or Initiate, before it is started: true when it is done already. u->mu may be held, cf->mu not.
+ */
+bool upload_part_here(struct upload *u, size_t i);
+
+/* The same on a worker, for what must be compared with the bytes on disk first. */
+bool upload_part_had(struct upload *u, size_t i);
+
+/* Is it on its way? Then its job is submitted when it has come back. */
+bool upload_part_joined(struct upload *u, size_t i);
 
 #endif

@@ -105,6 +105,24 @@ static int body_read(void *arg, uint64_t offset, void *to, size_t n)
     return 0;
 }
 
+/* For a stream: what is cut off meanwhile is not believed anyway. */
+static int range_read(void *arg, uint64_t offset, void *to, size_t n)
+{
+    struct body *b = arg;
+
+    return cfile_pread(b->cf, to, n, b->offset + offset);
+}
+
+int upload_range(struct cfile *cf, const char *key, const char *id, int number, uint64_t offset, uint64_t length,
+                 struct oss_part *part, struct oss_error *err)
+{
+    struct oss *oss = cf->cache->oss;
+    struct body body = {.cf = cf, .offset = offset, .copy = -1};
+    struct oss_source source = {.read = range_read, .arg = &body, .size = length};
+
+    return oss->ops->upload_part(oss, key, id, number, &source, part, err);
+}
+
 /* A copy of the range in a nameless file, made while writers are kept out. */
 static int body_copy(struct body *b, uint64_t length)
 {
@@ -196,6 +214,11 @@ static int run_initiate(struct upload *u, struct oss_error *err)
     struct oss_put_opts opts = {.headers = &u->headers};
     int r = 0;
 
+    if (u->stream) {
+        pthread_mutex_lock(&cf->mu);
+        memcpy(u->upload_id, u->stream->id, sizeof(u->upload_id));
+        pthread_mutex_unlock(&cf->mu);
+    }
     if (*u->upload_id)
         return 0; /* gone on with */
     if (!u->copy_only) {
@@ -331,8 +354,7 @@ static int run_complete(struct upload *u, struct oss_error *err)
     u->completing = !r;
     if (!r)
         r = oss->ops->complete(oss, u->target, u->upload_id, parts, n, u->size, has_crc, crc, &opts, &u->result, err);
-    if (!r)
-        *u->upload_id = '\0'; /* nothing left to abort */
+    u->completed = !r;
     kv_free(&acl);
     free(parts);
     return r;
@@ -387,10 +409,6 @@ int upload_step(struct upload *u, size_t i, struct oss_error *err)
     const struct plan_step *step = &u->plan.steps[i];
     int r = 0;
 
-    if (upload_phase(step->kind) == 2 && u->parts[i].number == step->number) {
-        progress_add(u->cf, step->length);
-        return 0; /* an earlier daemon has sent it */
-    }
     if (u->cf->recovered && step->kind == STEP_COMPLETE)
         r = check_again(u, err);
     if (r)

@@ -834,11 +834,12 @@ static void test_parts_fail_together(void **state)
     struct cfile *cf = rig_create(&rig, "a");
 
     (void)state;
-    write_all(cf, a, 4 * RIG_PART, 0);
     for (int round = 0; round < 100; round++) {
         struct rig_call *call;
 
-        write_all(cf, a, 4 * RIG_PART, 0);
+        /* The end first: such a file is sent when it is flushed, not before. */
+        write_all(cf, a + RIG_PART, 3 * RIG_PART, RIG_PART);
+        write_all(cf, a, RIG_PART, 0);
         fake_oss_fault(rig.fake, &fault);
         shut(OSS_OP_PART, FAKE_GATE_BEGIN);
         call = rig_flush_begin(cf);

@@ -210,7 +210,7 @@ static void write_every_record(void)
     part = (struct oss_part){.number = 10000, .size = 5, .etag = "\"E2\""};
     journal_part(&file, 100, &part);
     assert_int_equal(journal_final(&file, 1000, 0x0123456789abcdef), 0);
-    journal_end(&file);
+    journal_end(&file, "UPLOADID");
     journal_sent(&file);
     assert_int_equal(journal_dirty(&file), 0);
     journal_key(&file, "new", moved);
@@ -578,7 +578,7 @@ static void test_when_records_are_written(void **state)
     assert_int_equal(journal_intent(&file), 0);
     assert_int_equal(journal_upload(&file, "U"), 0);
     assert_int_equal(journal_final(&file, 1, 2), 0);
-    journal_end(&file);
+    journal_end(&file, "UPLOADID");
     journal_sent(&file);
     journal_key(&file, "k", NULL);
     journal_remove(&file);

@@ -1,0 +1,394 @@
+#include "stream.h"
+
+#include "journal.h"
+#include "upload.h"
+
+#include "../oss/base_log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void part_run(struct job *job);
+static void initiate_run(struct job *job);
+static void end_run(struct job *job);
+
+/* ------------------------------------------------------------------------------------------- life and death */
+
+static void stream_free(struct stream *st)
+{
+    for (size_t i = 0; i < st->n_parts; i++)
+        free(st->parts[i]);
+    free(st->parts);
+    kv_free(&st->headers);
+    free(st->key);
+    free(st);
+}
+
+static struct stream *stream_new(struct cfile *cf)
+{
+    const struct plan_limits *limits = &cf->cache->config.limits;
+    struct stream *st = calloc(1, sizeof(*st));
+    int r = st ? 0 : -ENOMEM;
+
+    if (!r && !(st->key = strdup(cf->key)))
+        r = -ENOMEM;
+    if (!r)
+        r = upload_headers(&st->headers, &cf->headers, &cf->attr);
+    if (r) {
+        if (st)
+            stream_free(st);
+        return NULL;
+    }
+    /* What is known only when the last byte is written does not go with Initiate. */
+    kv_del(&st->headers, "x-oss-meta-mtime");
+    kv_del(&st->headers, "x-oss-meta-mtime-ns");
+    st->cf = cf;
+    st->attr = cf->attr;
+    st->initiate.run = initiate_run;
+    st->end.run = end_run;
+    if (cf->attr.size > cf->frontier) {
+        st->part_size = plan_part_size(cf->attr.size, limits->part_size, limits);
+        st->reach = limits->object_max;
+    } else {
+        st->reach = plan_stream_reach(limits, cf->cache->config.cache_size);
+    }
+    return st;
+}
+
+/* Nothing of it is under way any more, and nobody knows it. Blocks for the abort. */
+static void end(struct stream *st)
+{
+    struct cfile *cf = st->cf;
+    struct oss *oss = cf->cache->oss;
+    struct cache *cache = cf->cache;
+    struct oss_error err;
+
+    if (!st->completed) {
+        if (*st->id && oss->ops->abort(oss, st->key, st->id, &err))
+            cache_log_error("aborting the upload", st->key, &err);
+        pthread_mutex_lock(&cf->mu);
+        /* One whose id was never learnt is the last INTENT, unless another has begun since. */
+        if (*st->id || (!cf->stream && cf->upload_gen == 0))
+            journal_end(cf, st->id);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    stream_free(st);
+    cfile_release(cf);
+    cache_busy(cache, -1);
+}
+
+static void end_run(struct job *job)
+{
+    end(list_entry(job, struct stream, end));
+}
+
+void stream_drop(struct cfile *cf)
+{
+    struct stream *st = cf->stream;
+
+    if (!st)
+        return;
+    cf->stream = NULL;
+    st->dropped = true;
+    if (st->running == 0)
+        pool_submit(cf->cache->pool, POOL_META, &st->end);
+}
+
+void stream_finish(struct stream *st, bool completed)
+{
+    struct cfile *cf = st->cf;
+    bool last;
+
+    pthread_mutex_lock(&cf->mu);
+    st->dropped = true;
+    st->completed = completed;
+    last = st->running == 0;
+    pthread_mutex_unlock(&cf->mu);
+    if (last)
+        end(st);
+}
+
+/* ------------------------------------------------------------------------------------------- the parts */
+
+/* The next part of the schedule; NULL when there is none (or no memory). */
+static struct stream_part *cut_part(struct stream *st)
+{
+    const struct cache_config *config = &st->cf->cache->config;
+    struct stream_part *p, **v;
+    uint64_t offset, size;
+
+    if (st->n_parts >= config->limits.parts_max)
+        return NULL;
+    if (st->part_size) {
+        offset = st->n_parts * st->part_size;
+        size = st->part_size;
+    } else {
+        plan_stream_part((int)st->n_parts + 1, &config->limits, config->cache_size, &offset, &size);
+    }
+    if (offset + size > st->cf->frontier)
+        return NULL;
+    v = realloc(st->parts, (st->n_parts + 1) * sizeof(struct stream_part *));
+    if (v)
+        st->parts = v;
+    p = v ? calloc(1, sizeof(*p)) : NULL;
+    if (!p)
+        return NULL;
+    p->stream = st;
+    p->job.run = part_run;
+    p->offset = offset;
+    p->part.number = (int)st->n_parts + 1;
+    p->part.size = size;
+    st->parts[st->n_parts++] = p;
+    return p;
+}
+
+/* Sends what is sealed; mu held. */
+static void go(struct stream *st)
+{
+    struct cfile *cf = st->cf;
+
+    while (*st->id && st->running < cf->cache->config.parallel_count) {
+        struct stream_part *p = st->next < st->n_parts ? st->parts[st->next] : cut_part(st);
+
+        if (!p || p->offset + p->part.size > cf->frontier)
+            break;
+        st->next++;
+        if (p->state != PART_NONE)
+            continue;
+        p->state = PART_SENDING;
+        p->cut = false;
+        p->epoch = 0;
+        st->running++;
+        pool_submit(cf->cache->uploads, POOL_BULK, &p->job);
+    }
+}
+
+/* A request of it has come back; mu held, and is given up. On a worker. */
+static void came_back(struct stream *st, struct job *joined)
+{
+    struct cfile *cf = st->cf;
+    bool last;
+
+    st->running--;
+    if (!st->taken && !st->dropped)
+        go(st);
+    last = st->dropped && st->running == 0;
+    pthread_mutex_unlock(&cf->mu);
+    if (joined)
+        pool_submit(cf->cache->uploads, POOL_BULK, joined);
+    if (last)
+        end(st);
+}
+
+/* Was any of it written since its bytes were read? mu held. */
+static bool written_since(const struct cfile *cf, uint64_t at, uint64_t end, uint32_t epoch)
+{
+    struct extent ex;
+
+    for (; extent_map_next_dirty(cf->map, at, end, &ex); at = ex.end)
+        if (ex.epoch > epoch)
+            return true;
+    return false;
+}
+
+/* What a failed request means for the stream; mu held. */
+static void failed(struct stream *st, int r, const struct oss_error *err)
+{
+    struct cfile *cf = st->cf;
+
+    if (st->dropped || st->taken)
+        return;
+    log_warn("%s is sent when it is closed: a part could not be sent before (%s)", st->key,
+             *err->code ? err->code : strerror(-r));
+    cf->stream_refused = true;
+    stream_drop(cf);
+}
+
+static void part_run(struct job *job)
+{
+    struct stream_part *p = list_entry(job, struct stream_part, job);
+    struct stream *st = p->stream;
+    struct cfile *cf = st->cf;
+    struct oss_error err = {.next_position = -1};
+    struct oss_part sent = {0};
+    bool needed, changed;
+    int r = 0;
+
+    pthread_mutex_lock(&cf->mu);
+    needed = !st->dropped && !p->cut;
+    /* Whoever writes from now on marks the map with a later one, even if his bytes come in time. */
+    if (needed)
+        p->epoch = cf->epoch++;
+    pthread_mutex_unlock(&cf->mu);
+    if (needed)
+        r = upload_range(cf, st->key, st->id, p->part.number, p->offset, p->part.size, &sent, &err);
+    pthread_mutex_lock(&cf->mu);
+    /* A body that changed on its way was refused. */
+    changed = r == -EAGAIN || !strcmp(err.code, "InvalidCRC64");
+    if (!needed || p->cut || (st->taken && p->offset + p->part.size > cf->cut)) {
+        p->state = PART_NONE;
+        if (st->next >= (size_t)p->part.number)
+            st->next = (size_t)p->part.number - 1;
+    } else if (r) {
+        p->state = PART_STALE;
+        if (!changed)
+            failed(st, r, &err);
+    } else {
+        p->part = sent;
+        p->state = PART_SENT;
+        if (!st->dropped)
+            journal_part(cf, p->offset, &sent);
+    }
+    job = p->joined;
+    p->joined = NULL;
+    came_back(st, job);
+}
+
+static void initiate_run(struct job *job)
+{
+    struct stream *st = list_entry(job, struct stream, initiate);
+    struct cfile *cf = st->cf;
+    struct oss *oss = cf->cache->oss;
+    struct oss_put_opts opts = {.headers = &st->headers};
+    struct oss_error err = {.next_position = -1};
+    char id[OSS_UPLOADID_SIZE] = "";
+    int r;
+
+    pthread_mutex_lock(&cf->mu);
+    r = st->dropped ? -ECANCELED : journal_intent(cf);
+    pthread_mutex_unlock(&cf->mu);
+    if (!r)
+        r = oss->ops->initiate(oss, st->key, &opts, id, &err);
+    pthread_mutex_lock(&cf->mu);
+    st->initiating = false;
+    if (!r) {
+        memcpy(st->id, id, sizeof(st->id));
+        r = journal_upload(cf, id);
+    }
+    if (r)
+        failed(st, r, &err);
+    job = st->joined;
+    st->joined = NULL;
+    came_back(st, job);
+}
+
+/* ------------------------------------------------------------------------------------------- the writer's side */
+
+/* mu held. */
+static bool may_begin(const struct cfile *cf)
+{
+    const struct cache_config *config = &cf->cache->config;
+    uint64_t offset, size;
+
+    if (cf->frontier <= config->limits.multipart_threshold || cf->stream_refused || cf->orphan || cf->n_bases > 0 ||
+        cf->upload_gen != 0 || cf->upload_queued || cf->unclear || cf->only_appends || cf->state != CFILE_DIRTY)
+        return false;
+    plan_stream_part(1, &config->limits, config->cache_size, &offset, &size);
+    return cf->frontier >= size;
+}
+
+bool stream_wrote(struct cfile *cf)
+{
+    if (!cf->stream)
+        return may_begin(cf);
+    go(cf->stream);
+    return false;
+}
+
+void stream_begin(struct cfile *cf)
+{
+    struct stream *st = NULL;
+
+    cfile_hold(cf);
+    cache_busy(cf->cache, 1);
+    pthread_mutex_lock(&cf->mu);
+    if (!cf->stream && may_begin(cf))
+        st = stream_new(cf);
+    if (st) {
+        cf->stream = st;
+        st->initiating = true;
+        st->running = 1;
+        pool_submit(cf->cache->uploads, POOL_META, &st->initiate);
+    }
+    pthread_mutex_unlock(&cf->mu);
+    if (st)
+        return;
+    cache_busy(cf->cache, -1);
+    cfile_release(cf);
+}
+
+bool stream_reaches(const struct cfile *cf, uint64_t end)
+{
+    return !cf->stream || end <= cf->attr.size || end <= cf->stream->reach;
+}
+
+void stream_truncated(struct cfile *cf, uint64_t size)
+{
+    struct stream *st = cf->stream;
+
+    if (size < cf->frontier)
+        cf->frontier = size;
+    if (size == 0) {
+        cf->stream_refused = false;
+        stream_drop(cf);
+        return;
+    }
+    for (size_t i = st ? st->n_parts : 0; i > 0 && st->parts[i - 1]->offset + st->parts[i - 1]->part.size > size;
+         i--) {
+        struct stream_part *p = st->parts[i - 1];
+
+        if (p->state == PART_SENDING)
+            p->cut = true;
+        else
+            p->state = PART_NONE;
+        if (st->next > i - 1)
+            st->next = i - 1;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------- the upload's side */
+
+struct plan_part *stream_cut(const struct stream *st, size_t *n)
+{
+    struct plan_part *v = calloc(st->n_parts + 1, sizeof(*v));
+
+    *n = 0;
+    for (size_t i = 0; v && i < st->n_parts; i++) {
+        v[i] = (struct plan_part){.offset = st->parts[i]->offset, .length = st->parts[i]->part.size};
+        if (st->parts[i]->state != PART_NONE)
+            *n = i + 1;
+    }
+    return v;
+}
+
+void stream_take(struct cfile *cf)
+{
+    cf->stream->taken = true;
+    cf->stream = NULL;
+}
+
+bool stream_join(struct stream *st, int number, struct job *job)
+{
+    struct stream_part *p = number > 0 && (size_t)number <= st->n_parts ? st->parts[number - 1] : NULL;
+
+    if (number == 0 && st->initiating) {
+        st->joined = job;
+        return true;
+    }
+    if (!p || p->state != PART_SENDING)
+        return false;
+    p->joined = job;
+    return true;
+}
+
+bool stream_sent(const struct stream *st, int number, uint64_t offset, uint64_t length, struct oss_part *out)
+{
+    const struct stream_part *p = number > 0 && (size_t)number <= st->n_parts ? st->parts[number - 1] : NULL;
+
+    if (!p || p->state != PART_SENT || p->offset != offset || p->part.size != length ||
+        written_since(st->cf, offset, offset + length, p->epoch))
+        return false;
+    *out = p->part;
+    return true;
+}
