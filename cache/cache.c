@@ -54,6 +54,7 @@ int cache_new(struct cache **out, const struct cache_config *config)
     cache->table = calloc(TABLE_SIZE, sizeof(*cache->table));
     list_init(&cache->idle);
     list_init(&cache->moving);
+    list_init(&cache->sharers);
     pthread_mutex_init(&cache->mu, NULL);
     pthread_cond_init(&cache->idle_cond, NULL);
     for (size_t i = 0; cache->table && i < TABLE_SIZE; i++)

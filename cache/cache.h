@@ -168,6 +168,13 @@ ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offse
 
 int cfile_truncate(struct cfile *cf, uint64_t size);
 
+/*
+ * Bytes [from_offset, +n) of `from` become those of `to` at to_offset: done gets how many did, 0 at the end of
+ * `from`, maybe less than asked for. By server-side copies, when `to` is sent, where they pay. The files may be one.
+ */
+void cache_copy(struct cfile *from, uint64_t from_offset, struct cfile *to, uint64_t to_offset, uint64_t n,
+                cache_done *done, void *arg);
+
 /* Which fields of an attr a change sets. */
 #define CFILE_SET_MODE  1
 #define CFILE_SET_UID   2

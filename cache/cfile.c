@@ -164,6 +164,8 @@ static struct cfile *cfile_new(struct cache *cache, const char *key)
     list_init(&cf->lru);
     list_init(&cf->changes);
     list_init(&cf->waiters);
+    list_init(&cf->ended_waiters);
+    list_init(&cf->share_link);
     list_init(&cf->fetches);
     cf->timer.run = timer_run;
     cf->retry.run = retry_run;
@@ -209,6 +211,7 @@ void cfile_release(struct cfile *cf)
     }
     if (drop) {
         table_remove(cache, cf);
+        list_del(&cf->share_link);
         cache->cached_bytes -= cf->cached_bytes;
     }
     if (idle) {
@@ -239,6 +242,7 @@ void evict_shrink_to(struct cache *cache, uint64_t bytes)
         list_del(&cf->lru);
         cache->n_idle--;
         table_remove(cache, cf);
+        list_del(&cf->share_link);
         cache->cached_bytes -= cf->cached_bytes;
         list_add_tail(&victims, &cf->lru);
     }
@@ -261,7 +265,7 @@ const struct base *cfile_base(const struct cfile *cf, int id)
 
 bool cfile_is_object(const struct cfile *cf, const struct base *base)
 {
-    return cf->object && !strcmp(base->key, cf->key) && !strcmp(base->info->etag, cf->object->etag);
+    return cf->object && !base->foreign && !strcmp(base->key, cf->key) && !strcmp(base->info->etag, cf->object->etag);
 }
 
 int cfile_add_base(struct cfile *cf, const char *key, struct oinfo *info)
@@ -816,7 +820,7 @@ void cfile_rekey(struct cfile *cf, const char *key)
     in_table = cf->in_table;
     table_remove(cache, cf);
     for (size_t i = 0; i < cf->n_bases; i++) {
-        char *base_key = strcmp(cf->bases[i].key, cf->key) ? NULL : strdup(copy);
+        char *base_key = cf->bases[i].foreign || strcmp(cf->bases[i].key, cf->key) ? NULL : strdup(copy);
 
         if (base_key) {
             free(cf->bases[i].key);
@@ -885,6 +889,7 @@ void cfile_free_all(struct cache *cache)
             struct cfile *cf = list_entry(it, struct cfile, hash_link);
 
             list_del(&cf->lru);
+            list_del(&cf->share_link);
             table_remove(cache, cf);
             if (cf->state != CFILE_CLEAN)
                 log_err("%s is unsent; its bytes are in %s", cf->key,

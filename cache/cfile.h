@@ -62,6 +62,8 @@ struct base {
     int id;
     char *key;
     struct oinfo *info;
+    bool foreign; /* the object of another file, share.c */
+    bool no_copy; /* its bytes are to be fetched: it is about to go, or the service does not copy it */
 };
 
 /* How far what is on its way has come; since_ms 0: nothing is. */
@@ -86,7 +88,8 @@ struct cfile {
     struct list lru; /* in cache->idle while nobody holds a reference */
     unsigned refs;
     bool in_table;
-    uint64_t cached_bytes; /* what it counts for in cache->cached_bytes */
+    struct list share_link; /* in cache->sharers */
+    uint64_t cached_bytes;  /* what it counts for in cache->cached_bytes */
 
     /* Guarded by io: the content of the data file. Readers and writers of ranges share it, fills exclude. */
     pthread_rwlock_t io;
@@ -153,6 +156,7 @@ struct cfile {
 
     struct list changes;           /* of struct change; the head is running */
     struct list waiters;           /* of struct waiter */
+    struct list ended_waiters;     /* the same, for the end of the running upload, however it ends */
     struct list fetches;           /* of struct fetch, fetch.c */
     unsigned wanted_whole;         /* fetch_all() is at work: nothing may be dropped */
     uint64_t read_from, read_next; /* what was fetched ahead of a sequential reader */
@@ -183,7 +187,8 @@ struct cache {
     pthread_cond_t idle_cond;
     struct list *table; /* cfiles by key */
     size_t table_size, n_cfiles;
-    struct list idle; /* least recently used first */
+    struct list idle;    /* least recently used first */
+    struct list sharers; /* share.c */
     size_t n_idle;
     struct list moving;    /* of struct moving */
     uint64_t cached_bytes; /* in data files of idle and open files */
@@ -266,9 +271,10 @@ int pwrite_all(int fd, const char *from, size_t n, uint64_t offset);
 
 /* Bytes [offset, +n) of the data file, zeros where it has none. Holds io. 0 or a negative errno. */
 int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset);
-const struct base *cfile_base(const struct cfile *cf, int id);             /* mu held; NULL when unknown */
-int cfile_add_base(struct cfile *cf, const char *key, struct oinfo *info); /* mu held; the id or -ENOMEM */
-void cfile_prune_bases(struct cfile *cf);                                  /* mu held */
+int cfile_pread_locked(struct cfile *cf, void *to, size_t n, uint64_t offset); /* io is held by the caller */
+const struct base *cfile_base(const struct cfile *cf, int id);                 /* mu held; NULL when unknown */
+int cfile_add_base(struct cfile *cf, const char *key, struct oinfo *info);     /* mu held; the id or -ENOMEM */
+void cfile_prune_bases(struct cfile *cf);                                      /* mu held */
 
 /*
  * Tells the name cache what the object is now. mu held: the names must know before the state says CLEAN, for from
@@ -278,6 +284,31 @@ void cfile_publish(struct cfile *cf);
 
 /* Is this base the object that stands under the file's key now? mu held. */
 bool cfile_is_object(const struct cfile *cf, const struct base *base);
+
+/* -------------------------------------------------------------------------------------------- share.c */
+
+/* [start, end) of a file stands in the object `info` of `key`, at base_offset. */
+struct share {
+    uint64_t start, end, base_offset;
+    const char *key;
+    struct oinfo *info;
+};
+
+/* Such a range becomes part of the file, as a write does. No lock held. 0 or a negative errno. */
+int cfile_share(struct cfile *cf, const struct share *share);
+/* Only in the map, which must reach up to its start. cache->mu and mu held. */
+int share_range(struct cfile *cf, const struct share *share);
+
+/*
+ * The object of `owner`, whose change this is, is about to be deleted or overwritten: afterwards no other file needs
+ * it. done may be called within the call.
+ */
+void share_save(struct cfile *owner, cache_done *done, void *arg);
+
+/* The object `from` with this ETag is a copy under `to` now (or has another ETag), and may go. No lock held. */
+void share_repoint(struct cache *cache, const char *from, const char *etag, const char *to, const char *new_etag);
+/* Before share_repoint(), within a change of `owner`: copies from it that have begun are known then. */
+void share_fence(struct cfile *owner);
 
 /* ------------------------------------------------------------------------------------------- upload.c */
 

@@ -61,8 +61,7 @@ int pwrite_all(int fd, const char *from, size_t n, uint64_t offset)
     return 0;
 }
 
-/* io held. */
-static int pread_locked(struct cfile *cf, void *to, size_t n, uint64_t offset)
+int cfile_pread_locked(struct cfile *cf, void *to, size_t n, uint64_t offset)
 {
     char *p = to;
     int fd, r = 0;
@@ -97,7 +96,7 @@ int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset)
     int r;
 
     pthread_rwlock_rdlock(&cf->io);
-    r = pread_locked(cf, to, n, offset);
+    r = cfile_pread_locked(cf, to, n, offset);
     pthread_rwlock_unlock(&cf->io);
     return r;
 }
@@ -225,7 +224,7 @@ static void read_step(struct read_op *op)
     }
     pthread_mutex_unlock(&cf->mu);
     if (n && !remote)
-        r = pread_locked(cf, op->to, n, op->offset);
+        r = cfile_pread_locked(cf, op->to, n, op->offset);
     pthread_rwlock_unlock(&cf->io);
     if (remote) {
         fetch_range(cf, missing.start, missing.end, read_fetched, op);

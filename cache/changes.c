@@ -510,6 +510,16 @@ void save_for_handles(struct cfile *cf, cache_done *done, void *arg)
         done(arg, 0);
 }
 
+static void unlink_own_saved(void *arg, int r)
+{
+    struct request *q = arg;
+
+    if (r)
+        unlinked(q, r);
+    else
+        share_save(q->change.cf, unlink_saved, q);
+}
+
 static void unlink_begin(struct change *change)
 {
     struct request *q = list_entry(change, struct request, change);
@@ -525,7 +535,7 @@ static void unlink_begin(struct change *change)
     else if (absent)
         unlinked(q, 0); /* never sent: nothing to delete */
     else
-        save_for_handles(cf, unlink_saved, q);
+        save_for_handles(cf, unlink_own_saved, q);
 }
 
 void cache_unlink(struct cache *cache, const char *key, cache_done *done, void *arg)
@@ -605,6 +615,23 @@ static void rename_names(struct rename *n)
     touch_parent(n->cache, n->to_key);
 }
 
+/* The old name stays: what was said to stand in the copy stands in the old object. mu held. */
+static void stay(struct cfile *cf, const char *to_key)
+{
+    for (size_t i = 0; i < cf->n_bases; i++) {
+        struct base *base = &cf->bases[i];
+        char *key = base->foreign || !cf->object || strcmp(base->key, to_key) ? NULL : strdup(cf->key);
+
+        if (!key)
+            continue;
+        free(base->key);
+        base->key = key;
+        oinfo_put(base->info);
+        base->info = oinfo_get(cf->object);
+    }
+    journal_key(cf, cf->key, cf->object);
+}
+
 static void rename_delete(struct job *job)
 {
     struct rename *n = list_entry(job, struct rename, job);
@@ -617,7 +644,7 @@ static void rename_delete(struct job *job)
     } else if (!key_split(n->to_key, &dir, &name)) {
         /* Both names hold the file now: nothing is lost, and the user is told. */
         pthread_mutex_lock(&n->from->mu);
-        journal_key(n->from, n->from_key, n->from->object);
+        stay(n->from, n->to_key);
         pthread_mutex_unlock(&n->from->mu);
         meta_forget(n->cache->meta, dir, name);
         free(dir);
@@ -628,6 +655,7 @@ static void rename_delete(struct job *job)
 static void rename_copied(void *arg, int r, struct oinfo *info)
 {
     struct rename *n = arg;
+    char etag[OSS_ETAG_SIZE];
     bool never_sent;
 
     pthread_mutex_lock(&n->from->mu);
@@ -647,9 +675,12 @@ static void rename_copied(void *arg, int r, struct oinfo *info)
     n->made = oinfo_get(info);
     /* Known to the journal before the old name goes: what is unsent belongs to the new one from here on. */
     pthread_mutex_lock(&n->from->mu);
+    memcpy(etag, n->from->object ? n->from->object->etag : "", n->from->object ? sizeof(etag) : 1);
     journal_key(n->from, n->to_key, info);
     cfile_repoint(n->from, n->to_key, info);
     pthread_mutex_unlock(&n->from->mu);
+    share_fence(n->from);
+    share_repoint(n->cache, n->from_key, etag, n->to_key, info->etag);
     pool_submit(n->cache->pool, POOL_META, &n->job);
 }
 
@@ -675,6 +706,16 @@ static void rename_saved(void *arg, int r)
     upload_copy(n->from, n->to_key, n->replaced, rename_copied, n);
 }
 
+static void rename_own_saved(void *arg, int r)
+{
+    struct rename *n = arg;
+
+    if (r)
+        rename_end(n, r);
+    else
+        share_save(n->to, rename_saved, n);
+}
+
 static void rename_both(struct change *change)
 {
     struct rename *n = list_entry(change, struct rename, second);
@@ -685,7 +726,7 @@ static void rename_both(struct change *change)
     if (r)
         rename_end(n, r);
     else
-        save_for_handles(n->to, rename_saved, n);
+        save_for_handles(n->to, rename_own_saved, n);
 }
 
 static void rename_first(struct change *change)

@@ -591,10 +591,27 @@ static bool map_write_in_place(struct extent_map *map, uint64_t start, uint64_t 
     return true;
 }
 
+/* What is in [e.start, e.end) makes room for `e`. Three nodes, and the base, were reserved. */
+static void map_replace(struct extent_map *map, const struct extent *e)
+{
+    struct node *left, *middle, *right, *list;
+
+    tree_split(map, map->root, e->start, &left, &middle);
+    tree_split(map, middle, e->end, &middle, &right);
+    list = node_take(map, e);
+    account_add(map, e);
+    for (struct node *old = tree_to_list(middle, NULL), *next; old; old = next) {
+        next = old->right;
+        account_remove(map, &old->e);
+        node_release(map, old);
+    }
+    map_stitch(map, left, list, right);
+    if (e->end > map->size)
+        map->size = e->end;
+}
+
 int extent_map_write(struct extent_map *map, uint64_t start, uint64_t end, uint32_t epoch)
 {
-    struct extent e;
-    struct node *left, *middle, *right, *list;
     int r;
 
     if (start >= end)
@@ -604,22 +621,26 @@ int extent_map_write(struct extent_map *map, uint64_t start, uint64_t end, uint3
     if (map_write_in_place(map, start, end, epoch))
         return 0;
     r = nodes_reserve(map, 3);
-    if (r < 0)
-        return r;
-    e = (struct extent){.start = start, .end = end, .local = true, .base = EXTENT_NEW, .epoch = epoch};
-    tree_split(map, map->root, start, &left, &middle);
-    tree_split(map, middle, end, &middle, &right);
-    list = node_take(map, &e);
-    account_add(map, &e);
-    for (struct node *old = tree_to_list(middle, NULL), *next; old; old = next) {
-        next = old->right;
-        account_remove(map, &old->e);
-        node_release(map, old);
-    }
-    map_stitch(map, left, list, right);
-    if (end > map->size)
-        map->size = end;
-    return 0;
+    if (r == 0)
+        map_replace(map,
+                    &(struct extent){.start = start, .end = end, .local = true, .base = EXTENT_NEW, .epoch = epoch});
+    return r;
+}
+
+int extent_map_share(struct extent_map *map, uint64_t start, uint64_t end, int base, uint64_t base_offset)
+{
+    int r;
+
+    if (start > map->size)
+        return -EINVAL;
+    if (start >= end)
+        return 0;
+    r = nodes_reserve(map, 3);
+    if (r == 0)
+        r = refs_reserve(map);
+    if (r == 0)
+        map_replace(map, &(struct extent){.start = start, .end = end, .base = base, .base_offset = base_offset});
+    return r;
 }
 
 int extent_map_truncate(struct extent_map *map, uint64_t size, uint32_t epoch)

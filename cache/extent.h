@@ -47,6 +47,11 @@ int extent_map_set_base(struct extent_map *map, int base, uint64_t size);
 /* [start, end) was written: dirty in `epoch`. Grows the map; a gap between the old size and start is dirty zeros. */
 int extent_map_write(struct extent_map *map, uint64_t start, uint64_t end, uint32_t epoch);
 
+/*
+ * [start, end) stands in `base` at base_offset, and is not local. start is at most the size (-EINVAL); the map grows.
+ */
+int extent_map_share(struct extent_map *map, uint64_t start, uint64_t end, int base, uint64_t base_offset);
+
 /* Cuts off, or grows with dirty zeros of `epoch`. */
 int extent_map_truncate(struct extent_map *map, uint64_t size, uint32_t epoch);
 

@@ -27,6 +27,7 @@ enum record_type {
     RECORD_SENT,
     RECORD_KEY,
     RECORD_FINAL,
+    RECORD_SHARES = 16,
 };
 
 #define WANTS_CONTENT 1
@@ -97,6 +98,27 @@ static void put_extents(struct buf *b, const struct extent_map *map)
     }
     for (size_t i = 0; !b->err && i < 4; i++)
         b->data[count_at + i] = (char)(n >> 8 * i);
+}
+
+/* What stands in no object of the file's own, or elsewhere in it. Returns how many ranges. */
+static size_t put_shares(struct buf *b, const struct cfile *cf)
+{
+    struct extent ex;
+    size_t n = 0;
+
+    for (uint64_t at = 0; extent_map_find(cf->map, at, &ex); at = ex.end) {
+        const struct base *base = ex.base == EXTENT_NEW ? NULL : cfile_base(cf, ex.base);
+
+        if (!base || (cfile_is_object(cf, base) && ex.base_offset == ex.start))
+            continue;
+        put_int(b, ex.start, 8);
+        put_int(b, ex.end, 8);
+        put_int(b, ex.base_offset, 8);
+        put_text(b, base->key);
+        put_object(b, base->info);
+        n++;
+    }
+    return n;
 }
 
 /* One record, whole or not at all as far as a reader can tell. */
@@ -205,9 +227,12 @@ int journal_dirty(struct cfile *cf)
 
 int journal_commit(struct cfile *cf)
 {
-    struct buf payload = BUF_INIT(PAYLOAD_MAX);
+    struct buf payload = BUF_INIT(PAYLOAD_MAX), shares = BUF_INIT(PAYLOAD_MAX);
     int r = cf->journal_fd < 0 ? begin(cf) : 0;
 
+    if (!r && put_shares(&shares, cf) > 0)
+        r = append(cf, RECORD_SHARES, &shares);
+    buf_free(&shares);
     if (r)
         return r;
     put_attr(&payload, &cf->attr);
@@ -462,6 +487,40 @@ static void leave_upload(struct reader *in, struct journal_state *s)
         in->bad = true;
 }
 
+static void forget_shares(struct journal_state *s)
+{
+    for (size_t i = 0; i < s->n_shares; i++) {
+        free((char *)s->shares[i].key);
+        oinfo_put(s->shares[i].info);
+    }
+    free(s->shares);
+    s->shares = NULL;
+    s->n_shares = 0;
+}
+
+static void get_shares(struct reader *in, struct journal_state *s)
+{
+    forget_shares(s);
+    while (in->p < in->end && !in->bad) {
+        struct share *v = realloc(s->shares, (s->n_shares + 1) * sizeof(*v)), *one;
+
+        if (!v) {
+            in->bad = true;
+            return;
+        }
+        s->shares = v;
+        one = &v[s->n_shares++];
+        *one = (struct share){.start = get_int(in, 8), .key = NULL};
+        one->end = get_int(in, 8);
+        one->base_offset = get_int(in, 8);
+        one->key = get_text(in);
+        get_object(in, &one->info);
+        if (!one->key || !one->info || one->start >= one->end)
+            in->bad = true;
+    }
+    s->shares_fresh = true;
+}
+
 static void forget_upload(struct journal_state *s)
 {
     s->intent = 0;
@@ -543,6 +602,9 @@ static void get_commit(struct reader *in, struct journal_state *s)
     s->content = flags & WANTS_CONTENT;
     s->attrs = flags & WANTS_ATTRS;
     get_extents(in, s);
+    if (!s->shares_fresh)
+        forget_shares(s);
+    s->shares_fresh = false;
     s->committed = true;
     s->final = false;
 }
@@ -587,6 +649,9 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
         s->final_size = get_int(in, 8);
         s->final_crc = get_int(in, 8);
         s->final = true;
+        return true;
+    case RECORD_SHARES:
+        get_shares(in, s);
         return true;
     case RECORD_KEY:
         get_key(in, s);
@@ -673,6 +738,7 @@ void journal_state_free(struct journal_state *s)
     kv_free(&s->headers);
     oinfo_put(s->object);
     free(s->extents);
+    forget_shares(s);
     free(s->parts);
     for (size_t i = 0; i < s->n_left; i++)
         free(s->left[i].key);

@@ -21,6 +21,8 @@
  *      type     payload                                           written
  *      BEGIN    boot id, key, attr, headers, object               before the first change of content or attributes
  *      DIRTY    -                                                 before the first write after a COMMIT
+ *      SHARES   (u64 start, end, offset, text key, object)*       just before a COMMIT of a file that stands in part
+ *                                                                 in other objects, or elsewhere in its own
  *      COMMIT   attr, headers, flags, extents                     a flush, fsync or last close wants all up to here
  *                                                                 sent: before the first request for it
  *      INTENT   time                                              before InitiateMultipartUpload; without a COMMIT
@@ -99,7 +101,10 @@ struct journal_state {
     bool content, attrs;  /* what it wants sent */
     uint64_t (*extents)[2];
     size_t n_extents;
-    time_t intent; /* of an Initiate without reply, else 0 */
+    struct share *shares; /* keys owned */
+    size_t n_shares;
+    bool shares_fresh; /* the COMMIT that they belong to is still to come */
+    time_t intent;     /* of an Initiate without reply, else 0 */
     char upload_id[OSS_UPLOADID_SIZE];
     struct journal_part *parts; /* of upload_id; a later one of the same number wins */
     size_t n_parts;

@@ -557,6 +557,23 @@ static bool may_copy_self(const struct plan_input *in, const struct plan_base *o
     return own->copyable && (in->limits.copy_self_max == 0 || extent_map_size(in->map) <= in->limits.copy_self_max);
 }
 
+/* The object of another key that the file is a copy of, all of it; NULL when there is none that one request can copy.
+ */
+static const struct plan_base *whole_copy(const struct plan_input *in)
+{
+    uint64_t size = extent_map_size(in->map);
+    const struct plan_base *base;
+    struct extent e;
+
+    if (!extent_map_find(in->map, 0, &e) || e.base == EXTENT_NEW)
+        return NULL;
+    base = find_base(in, e.base);
+    return base && !base->own_key && base->copyable && base->size == size && size <= in->limits.copy_max &&
+                   stands_in_base(in->map, base, size)
+               ? base
+               : NULL;
+}
+
 /* Is the file its object with dirty bytes behind it, or with no object all dirty, and the object appendable? */
 static bool may_append(const struct plan_input *in, const struct plan_base *own)
 {
@@ -636,6 +653,7 @@ static int add_whole(struct builder *b, const struct plan_input *in, bool by_cop
 int plan_make(const struct plan_input *in, struct plan *out)
 {
     const struct plan_base *own = own_base(in);
+    const struct plan_base *other = whole_copy(in);
     bool unchanged = is_unchanged(in->map, own);
     struct builder b = {0};
     int r;
@@ -650,6 +668,8 @@ int plan_make(const struct plan_input *in, struct plan *out)
         goto out;
     if (unchanged && may_copy_self(in, own))
         r = add_copy_self(&b, in, own);
+    else if (other)
+        r = add_step(&b, &(struct plan_step){.kind = STEP_COPY, .base = other->id, .length = other->size});
     else if (may_append(in, own))
         r = add_append(&b, in, own);
     else
@@ -770,6 +790,7 @@ void plan_describe(const struct plan *plan, char *out, size_t size)
         [STEP_APPEND] = "append",     [STEP_INITIATE] = "initiate",
         [STEP_PART] = "part",         [STEP_PART_COPY] = "copy",
         [STEP_COMPLETE] = "complete", [STEP_COPY_SELF] = "copy-self",
+        [STEP_COPY] = "copy-whole",
     };
     size_t used = 0;
 
@@ -784,7 +805,7 @@ void plan_describe(const struct plan *plan, char *out, size_t size)
         if (step->kind != STEP_INITIATE)
             describe_add(out, size, &used, " [%llu, +%llu)", (unsigned long long)step->offset,
                          (unsigned long long)step->length);
-        if (step->kind == STEP_FETCH || step->kind == STEP_PART_COPY)
+        if (step->kind == STEP_FETCH || step->kind == STEP_PART_COPY || step->kind == STEP_COPY)
             describe_add(out, size, &used, " from %d@%llu", step->base, (unsigned long long)step->base_offset);
         describe_add(out, size, &used, "\n");
     }

@@ -19,16 +19,17 @@ enum plan_step_kind {
     STEP_PART_COPY, /* UploadPartCopy `number`: [offset, +length) of the file, from base `base` at base_offset */
     STEP_COMPLETE,  /* CompleteMultipartUpload of all parts above */
     STEP_COPY_SELF, /* CopyObject onto itself, metadata REPLACE, tied to the ETag */
+    STEP_COPY,      /* CopyObject of the whole of base `base`, which is another object, metadata REPLACE, the same */
 };
 
 /*
- * Order: a step may begin when every step before it of an earlier phase has ended. Phases: FETCH; PUT, APPEND,
+ * Order: a step may begin when every step before it of an earlier phase has ended. Phases: FETCH; PUT, APPEND, COPY,
  * INITIATE; PART and PART_COPY (in parallel among themselves); COMPLETE; COPY_SELF. Steps are listed in this order.
  */
 struct plan_step {
     enum plan_step_kind kind;
     int number; /* part number, 1..10000 */
-    int base;   /* of FETCH, PART_COPY and COPY_SELF */
+    int base;   /* of FETCH, PART_COPY, COPY_SELF and COPY */
     uint64_t offset, length;
     uint64_t base_offset;
 };
@@ -90,6 +91,8 @@ struct plan_input {
  *
  *      the object has the file's bytes, attributes too     nothing
  *      the object has the file's bytes                     COPY_SELF; as below where the base is not copyable
+ *      another object has them all, and is at most         COPY
+ *      copy_max long
  *      only_appends, base appendable or no object,         APPEND of the bytes beyond the base's size, and COPY_SELF
  *      total <= append_max, size > 0                       when an old object's attributes changed
  *      size <= multipart_threshold                         FETCH what is remote, PUT; but the next rule once flushes

@@ -170,7 +170,7 @@ static void abort_left_behind(struct cache *cache, const struct journal_state *s
 
 /* ------------------------------------------------------------------------------------------- one file */
 
-/* The extents as COMMIT named them, over the base. */
+/* The extents as COMMIT named them, over the base and the others that it named. cache->mu and mu held. */
 static int rebuild_map(struct cfile *cf, const struct journal_state *s)
 {
     int r = extent_map_truncate(cf->map, s->attr.size, cf->epoch);
@@ -180,6 +180,8 @@ static int rebuild_map(struct cfile *cf, const struct journal_state *s)
             return -EPROTO;
         r = extent_map_write(cf->map, s->extents[i][0], s->extents[i][1], cf->epoch);
     }
+    for (size_t i = 0; !r && i < s->n_shares; i++)
+        r = s->shares[i].end > s->attr.size ? -EPROTO : share_range(cf, &s->shares[i]);
     return r;
 }
 
@@ -205,6 +207,7 @@ static int restore(struct cache *cache, const char *number, const char *path, st
     if (cf && cf->gen != 0)
         r = -EEXIST; /* two journals of one key: the older one keeps its bytes aside */
     if (!r) {
+        pthread_mutex_lock(&cache->mu);
         pthread_mutex_lock(&cf->mu);
         if (asprintf(&cf->path, "%s/data/%s", cache->config.state_dir, number) < 0) {
             cf->path = NULL;
@@ -247,6 +250,7 @@ static int restore(struct cache *cache, const char *number, const char *path, st
             cf->orphan = true;
         }
         pthread_mutex_unlock(&cf->mu);
+        pthread_mutex_unlock(&cache->mu);
     }
     if (start)
         cfile_upload_start(cf);

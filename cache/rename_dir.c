@@ -328,6 +328,21 @@ static void turn_away(struct dir_rename *d)
     free(n < 0 ? NULL : files);
 }
 
+/* Files that stand in objects below the old name stand in their copies now. */
+static void repoint_sharers(struct dir_rename *d)
+{
+    for (size_t i = 0; i < d->n_holds; i++)
+        share_fence(d->holds[i].cf);
+    for (size_t i = 0; i < d->n_children; i++) {
+        struct child *child = &d->children[i];
+        char *to = new_key(d, child->from);
+
+        if (to && child->copied)
+            share_repoint(d->cache, child->from, child->etag, to, child->new_etag);
+        free(to);
+    }
+}
+
 static void move_names(struct dir_rename *d)
 {
     struct meta *meta = d->cache->meta;
@@ -358,6 +373,7 @@ static void finish_run(struct job *job)
             log_err("rename of %s failed, and copies of its files are left below %s", d->from, d->to);
         meta_forget_tree(d->cache->meta, d->to);
     } else {
+        repoint_sharers(d);
         d->r = delete_children(d, true);
         if (d->r) {
             /* Some are under both names now: nothing is lost, the user is told, and the bucket is asked anew. */

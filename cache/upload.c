@@ -28,6 +28,7 @@ int upload_phase(enum plan_step_kind kind)
         return 0;
     case STEP_PUT:
     case STEP_APPEND:
+    case STEP_COPY:
     case STEP_INITIATE:
         return 1;
     case STEP_PART:
@@ -113,7 +114,7 @@ static int plan_for(struct upload *u)
             .id = b->id,
             .size = b->info->attr.size,
             .appendable = b->info->type == OSS_TYPE_APPENDABLE,
-            .copyable = *b->info->etag && b->info->type != OSS_TYPE_SYMLINK,
+            .copyable = *b->info->etag && b->info->type != OSS_TYPE_SYMLINK && !b->no_copy,
             .own_key = cfile_is_object(cf, b),
         };
     }
@@ -432,11 +433,12 @@ static void note_unclear(struct upload *u)
 static void settle(struct upload *u, struct oinfo *info, int r)
 {
     struct cfile *cf = u->cf;
-    struct list served;
+    struct list served, ended;
     uint64_t gen;
     bool again, timer;
 
     list_init(&served);
+    list_init(&ended);
     pthread_mutex_lock(&cf->mu);
     if (!r)
         r = commit(u, info);
@@ -465,6 +467,7 @@ static void settle(struct upload *u, struct oinfo *info, int r)
             list_add_tail(&served, it);
         }
     }
+    list_splice_tail(&ended, &cf->ended_waiters);
     /* Who came later is served by an upload of its own; a file whose last handle is closed already, too. */
     again = !cf->orphan && (!list_empty(&cf->waiters) || (cf->state == CFILE_DIRTY && cf->opens == 0)) &&
             cfile_upload_want(cf);
@@ -481,6 +484,11 @@ static void settle(struct upload *u, struct oinfo *info, int r)
 
         w->done(w->arg, r);
         free(w);
+    }
+    list_for_each_safe (it, &ended) {
+        struct waiter *w = list_entry(it, struct waiter, link);
+
+        w->done(w->arg, 0); /* which may free it */
     }
     if (again)
         cfile_upload_start(cf);
@@ -511,6 +519,22 @@ static bool start_over(struct upload *u)
     pthread_rwlock_unlock(&cf->io);
     oinfo_put(info);
     u->rebased = true;
+    return again;
+}
+
+/* The service does not copy an object that the file stands in: those bytes are fetched and sent. */
+static bool without_copies(struct upload *u)
+{
+    bool refused = u->r == -ENOTSUP || u->r == -EACCES || u->r == -EFBIG || u->r == -EINVAL;
+    struct cfile *cf = u->cf;
+    bool again = false;
+
+    pthread_mutex_lock(&cf->mu);
+    for (size_t i = 0; !u->copy_only && refused && i < cf->n_bases; i++) {
+        again = again || (cf->bases[i].foreign && !cf->bases[i].no_copy);
+        cf->bases[i].no_copy = cf->bases[i].no_copy || cf->bases[i].foreign;
+    }
+    pthread_mutex_unlock(&cf->mu);
     return again;
 }
 
@@ -585,7 +609,7 @@ static void finish(struct upload *u)
         advance(u);
         return;
     }
-    if (u->r && start_over(u)) {
+    if (u->r && (start_over(u) || without_copies(u))) {
         u->r = prepare(u);
         advance(u);
         return;
@@ -598,6 +622,9 @@ static void finish(struct upload *u)
     }
     if (!u->r)
         log_sent(u);
+    /* The same bytes under a new ETag. */
+    if (!u->r && !u->copy_only && u->source && has_step(u, STEP_COPY_SELF))
+        share_repoint(cf->cache, u->target, u->source->etag, u->target, info->etag);
     if (u->copy_only) {
         pthread_mutex_lock(&cf->mu);
         progress_end(cf);
@@ -671,30 +698,48 @@ static void clarify_run(struct job *job)
     advance(u);
 }
 
-static void upload_begin(struct change *change)
+/* No other file needs the object that is there. */
+static void upload_saved(void *arg, int r)
 {
-    struct upload *u = list_entry(change, struct upload, change);
+    struct upload *u = arg;
     struct cfile *cf = u->cf;
-    bool unneeded, unclear;
+    bool unclear;
 
     pthread_mutex_lock(&cf->mu);
-    unneeded = cf->orphan || cf->gen == cf->sent_gen;
     unclear = cf->unclear;
-    if (unneeded)
-        cf->upload_queued = false;
     pthread_mutex_unlock(&cf->mu);
-    if (unclear && !unneeded) {
+    if (unclear && !r) {
         u->clarify.run = clarify_run;
         pool_submit(cf->cache->uploads, POOL_META, &u->clarify);
         return;
     }
+    u->r = prepare(u);
+    if (r && !u->r)
+        u->r = r;
+    advance(u);
+}
+
+static void upload_begin(struct change *change)
+{
+    struct upload *u = list_entry(change, struct upload, change);
+    struct cfile *cf = u->cf;
+    bool unneeded, replaces;
+
+    pthread_mutex_lock(&cf->mu);
+    unneeded = cf->orphan || cf->gen == cf->sent_gen;
+    replaces = cf->object && cf->data_gen > cf->data_sent_gen;
+    if (unneeded)
+        cf->upload_queued = false;
+    pthread_mutex_unlock(&cf->mu);
     if (unneeded) {
         cfile_change_done(&u->change);
         upload_free(u);
         return;
     }
-    u->r = prepare(u);
-    advance(u);
+    if (replaces)
+        share_save(cf, upload_saved, u);
+    else
+        upload_saved(u, 0);
 }
 
 bool cfile_upload_want(struct cfile *cf)
@@ -720,7 +765,7 @@ void cfile_upload_start(struct cfile *cf)
 void upload_copy(struct cfile *cf, const char *to, struct oinfo *replaced, copy_done *done, void *arg)
 {
     struct upload *u = upload_new(cf);
-    int r = u ? 0 : -ENOMEM;
+    int r = u ? 0 : -ENOMEM, base = 0;
 
     if (!r) {
         u->copy_only = true;
@@ -736,9 +781,10 @@ void upload_copy(struct cfile *cf, const char *to, struct oinfo *replaced, copy_
         /* Only what the object itself lacks; unsent content follows by its own upload. */
         u->attr.size = u->size;
         u->replace = cf->attr_changed && cf->data_gen <= cf->data_sent_gen;
+        for (size_t i = 0; i < cf->n_bases; i++)
+            base = cfile_is_object(cf, &cf->bases[i]) ? cf->bases[i].id : base;
         if (!r)
-            r = plan_copy(u->source && u->source->is_marker ? 0 : u->size,
-                          cf->n_bases ? cf->bases[cf->n_bases - 1].id : 0, &cf->cache->config.limits, &u->plan);
+            r = plan_copy(u->source && u->source->is_marker ? 0 : u->size, base, &cf->cache->config.limits, &u->plan);
         if (!r)
             progress_begin(cf, plan_bytes(&u->plan));
         pthread_mutex_unlock(&cf->mu);

@@ -236,27 +236,91 @@ static int run_initiate(struct upload *u, struct oss_error *err)
     return r;
 }
 
+/* Where a base stands now, and the ETag that ties a copy to it. 0, -ESTALE, -ENOMEM. */
+static int find_base(struct cfile *cf, int id, char **key, char etag[OSS_ETAG_SIZE], bool *foreign)
+{
+    const struct base *base;
+
+    pthread_mutex_lock(&cf->mu);
+    base = cfile_base(cf, id);
+    *key = base ? strdup(base->key) : NULL;
+    *foreign = base && base->foreign;
+    memcpy(etag, base ? base->info->etag : "", base ? OSS_ETAG_SIZE : 1);
+    pthread_mutex_unlock(&cf->mu);
+    return !base ? -ESTALE : *key ? 0 : -ENOMEM;
+}
+
+/* Is the object `key` being changed here just now? Then the file learns in a moment where it is. */
+static bool in_motion(struct cache *cache, const char *key)
+{
+    struct cfile *cf = cfile_find(cache, key);
+    bool moving;
+
+    if (!cf)
+        return false;
+    pthread_mutex_lock(&cf->mu);
+    moving = !list_empty(&cf->changes);
+    pthread_mutex_unlock(&cf->mu);
+    cfile_release(cf);
+    return moving;
+}
+
+/*
+ * A copy from a base was refused because the object is gone or another one: -EAGAIN when we have moved it ourselves;
+ * else -ESTALE, and what is known of its name is asked for anew.
+ */
+static int base_is_stale(struct cfile *cf, int id, const char *key, const char *etag, bool foreign)
+{
+    char *now, now_etag[OSS_ETAG_SIZE];
+    bool moved = find_base(cf, id, &now, now_etag, &foreign) == 0 && (strcmp(now, key) || strcmp(now_etag, etag));
+    const char *name;
+    char *dir;
+
+    free(now);
+    if (foreign && (moved || in_motion(cf->cache, key)))
+        return -EAGAIN;
+    if (foreign && !key_split(key, &dir, &name)) {
+        meta_forget(cf->cache->meta, dir, name);
+        free(dir);
+    }
+    return -ESTALE;
+}
+
 static int run_part_copy(struct upload *u, const struct plan_step *step, struct oss_part *part, struct oss_error *err)
 {
     struct cfile *cf = u->cf;
     struct oss *oss = cf->cache->oss;
-    char etag[OSS_ETAG_SIZE] = "", *from = NULL;
-    const struct base *base;
-    int r;
+    char etag[OSS_ETAG_SIZE], *from;
+    bool foreign;
+    int r = find_base(cf, step->base, &from, etag, &foreign);
 
-    pthread_mutex_lock(&cf->mu);
-    base = cfile_base(cf, step->base);
-    if (base) {
-        from = strdup(base->key);
-        memcpy(etag, base->info->etag, sizeof(etag));
-    }
-    pthread_mutex_unlock(&cf->mu);
-    if (!base)
-        return -ESTALE;
-    if (!from)
-        return -ENOMEM;
-    r = oss->ops->copy_part(oss, u->target, u->upload_id, step->number, from, etag, step->base_offset, step->length,
-                            part, err);
+    if (!r)
+        r = oss->ops->copy_part(oss, u->target, u->upload_id, step->number, from, etag, step->base_offset,
+                                step->length, part, err);
+    if (from && foreign && (r == -ESTALE || (r == -ENOENT && !strcmp(err->code, "NoSuchKey"))))
+        r = base_is_stale(cf, step->base, from, etag, foreign);
+    free(from);
+    return r;
+}
+
+/* The file is a copy of another one: one request makes it, with attributes of its own. */
+static int run_copy_whole(struct upload *u, const struct plan_step *step, struct oss_error *err)
+{
+    struct cfile *cf = u->cf;
+    struct oss *oss = cf->cache->oss;
+    struct kvlist headers = {0};
+    char etag[OSS_ETAG_SIZE], *from;
+    struct oss_copy_opts opts = {.replace = true, .headers = &headers, .if_match = etag};
+    bool foreign;
+    int r = find_base(cf, step->base, &from, etag, &foreign);
+
+    if (!r)
+        r = with_acl(u, &headers);
+    if (!r)
+        r = oss->ops->copy(oss, from, u->target, &opts, &u->result, err);
+    if (from && (r == -ESTALE || r == -ENOENT))
+        r = base_is_stale(cf, step->base, from, etag, foreign);
+    kv_free(&headers);
     free(from);
     if (!r)
         progress_add(cf, step->length);
@@ -414,7 +478,8 @@ int upload_step(struct upload *u, size_t i, struct oss_error *err)
     if (r)
         return r;
     /* Whatever makes or replaces the object first sees to its ACL. */
-    if (step->kind == STEP_PUT || step->kind == STEP_INITIATE || step->kind == STEP_COPY_SELF)
+    if (step->kind == STEP_PUT || step->kind == STEP_INITIATE || step->kind == STEP_COPY_SELF ||
+        step->kind == STEP_COPY)
         r = find_acl(u, err);
     if (r)
         return r;
@@ -433,6 +498,8 @@ int upload_step(struct upload *u, size_t i, struct oss_error *err)
         return run_complete(u, err);
     case STEP_COPY_SELF:
         return run_copy(u, err);
+    case STEP_COPY:
+        return run_copy_whole(u, step, err);
     case STEP_FETCH:
         break; /* is no job */
     }

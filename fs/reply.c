@@ -300,6 +300,13 @@ void call_reply_buf(struct call *call, const void *data, size_t n)
     call_free(call);
 }
 
+void call_reply_written(struct call *call, size_t n)
+{
+    if (claim(call))
+        fuse_reply_write(call->req, n);
+    call_free(call);
+}
+
 void call_reply_xattr(struct call *call, const void *data, size_t n, size_t room)
 {
     if (claim(call)) {

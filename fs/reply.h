@@ -60,6 +60,7 @@ bool call_reply_open(struct call *call, const struct fuse_file_info *fi); /* fal
 bool call_reply_create(struct call *call, const struct fuse_entry_param *e, const struct fuse_file_info *fi);
 void call_reply_text(struct call *call, const char *text); /* readlink */
 void call_reply_buf(struct call *call, const void *data, size_t n);
+void call_reply_written(struct call *call, size_t n);
 void call_reply_xattr(struct call *call, const void *data, size_t n,
                       size_t room); /* room 0: only the size is asked */
 

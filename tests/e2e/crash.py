@@ -44,6 +44,11 @@ def perform(root, op, handles):
         os.close(handles.pop(args[0]))
     elif name == "read":
         harness.read_file(p(args[0]))
+    elif name == "copy":
+        source, target, n, at, to = args
+        while n > 0:
+            done = os.copy_file_range(handles[source], handles[target], n, at, to)
+            n, at, to = n - done, at + done, to + done
     elif name == "truncate":
         os.truncate(p(args[0]), args[1])
     elif name == "ftruncate":
@@ -203,6 +208,12 @@ class Model:
         node.unsaved.append((at, at + size))
         node.dirty, node.mtime = True, None
 
+    def on_copy(self, source, handle, n, at, to):
+        node = self.handles[handle]
+        data, old = self.handles[source].local[at : at + n], node.local.ljust(to, b"\0")
+        node.local = old[:to] + data + old[to + n :]
+        node.dirty, node.mtime = True, None  # what is kept aside holds what was written, not what was copied
+
     def on_fsync(self, handle):
         self.publish(self.handles[handle])
 
@@ -264,6 +275,8 @@ def touched(model, op):
         return set()
     if op[0] in ("write", "fsync", "close", "ftruncate"):
         return {model.key_of(model.handles[op[1]])} - {None}
+    if op[0] == "copy":
+        return {model.key_of(model.handles[op[2]])} - {None}
     if op[0] == "open":
         return {op[2]}
     if op[0] == "sleep":

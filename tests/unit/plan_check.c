@@ -302,6 +302,29 @@ static bool copy_self_allowed(const struct judge *j)
     return j->own->copyable && (j->in->limits.copy_self_max == 0 || j->size <= j->in->limits.copy_self_max);
 }
 
+/* Another object that has all of the file's bytes, and that one request can copy. */
+static const struct plan_base *whole_elsewhere(const struct judge *j)
+{
+    for (size_t i = 0; i < j->in->n_bases; i++) {
+        const struct plan_base *b = &j->in->bases[i];
+
+        if (j->size > 0 && j->size <= j->in->limits.copy_max && b->copyable && !b->own_key && b->size == j->size &&
+            stands_at(j->in, 0, j->size, b->id, 0))
+            return b;
+    }
+    return NULL;
+}
+
+static bool judge_copy(struct judge *j, const struct plan_base *from)
+{
+    const struct plan_step *s = current(j);
+
+    if (!is_at(j, STEP_COPY) || s->base != from->id || s->length != j->size)
+        return wrong(j, "copy of the whole of another object expected");
+    j->at++;
+    return true;
+}
+
 static bool append_expected(const struct judge *j)
 {
     uint64_t from = j->own ? j->own->size : 0;
@@ -394,6 +417,8 @@ static bool judge_plan(struct judge *j)
         return j->plan->n == 0 ? true : wrong(j, "steps where nothing changed");
     if (j->unchanged && copy_self_allowed(j))
         good = judge_copy_self(j);
+    else if (whole_elsewhere(j))
+        good = judge_copy(j, whole_elsewhere(j));
     else if (append_expected(j))
         good = judge_append(j);
     else
@@ -443,7 +468,7 @@ struct plan_cost plan_cost(const struct plan *plan)
         cost.parts += s->number > 0;
         if (s->kind == STEP_FETCH)
             cost.fetched += s->length;
-        else if (s->kind == STEP_PART_COPY)
+        else if (s->kind == STEP_PART_COPY || s->kind == STEP_COPY)
             cost.copied += s->length;
         else if (s->kind == STEP_PART || s->kind == STEP_PUT || s->kind == STEP_APPEND)
             cost.sent += s->length;

@@ -95,6 +95,28 @@ static void test_write(void **state)
     extent_map_free(map);
 }
 
+static void test_share(void **state)
+{
+    struct extent_map *map = extent_map_new();
+
+    (void)state;
+    assert_int_equal(extent_map_share(map, 1, 5, 3, 0), -EINVAL); /* bytes that nobody has named lie before it */
+    assert_int_equal(extent_map_share(map, 0, 0, 3, 7), 0);
+    assert_string_equal(map_text(map), "");
+    extent_map_set_base(map, 0, 100);
+    extent_map_write(map, 40, 60, 1);
+    assert_int_equal(extent_map_share(map, 50, 70, 3, 1000), 0);
+    assert_string_equal(map_text(map),
+                        "[0,40) remote 0@0; [40,50) dirty 1; [50,70) remote 3@1000; [70,100) remote 0@70");
+    assert_int_equal(extent_map_share(map, 70, 120, 3, 1020), 0);
+    assert_string_equal(map_text(map), "[0,40) remote 0@0; [40,50) dirty 1; [50,120) remote 3@1000");
+    assert_int_equal(extent_map_share(map, 0, 120, 4, 5), 0);
+    assert_string_equal(map_text(map), "[0,120) remote 4@5");
+    assert_false(extent_map_uses(map, 0) || extent_map_uses(map, 3));
+    assert_true(extent_map_uses(map, 4));
+    extent_map_free(map);
+}
+
 static void test_fetch_and_drop(void **state)
 {
     struct extent_map *map = extent_map_new();
@@ -545,6 +567,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_write),
+        cmocka_unit_test(test_share),
         cmocka_unit_test(test_fetch_and_drop),
         cmocka_unit_test(test_truncate),
         cmocka_unit_test(test_commit),

@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-enum { BEGIN = 1, DIRTY, COMMIT, INTENT, UPLOAD, PART, END, SENT, KEY, FINAL, UNKNOWN };
+enum { BEGIN = 1, DIRTY, COMMIT, INTENT, UPLOAD, PART, END, SENT, KEY, FINAL, UNKNOWN, SHARES = 16 };
 
 /* A cfile made by hand: the journal looks at its fields only. */
 static struct cache cache;
@@ -474,13 +474,15 @@ static void test_hostile_payloads(void **state)
     raw_size = 0;
     add_begin(boot(), "k");
     begun = raw_size;
-    for (unsigned type = COMMIT; type < UNKNOWN; type++) {
+    for (unsigned type = COMMIT; type < SHARES + 1; type++) {
+        if (type >= UNKNOWN && type < SHARES)
+            continue;
         if (type == END)
             continue;
         for (size_t n = 0; n <= sizeof(huge) - 1; n++) {
             if (type == INTENT && n >= 8)
                 continue; /* any number is a time */
-            if (type == FINAL && n >= 16)
+            if ((type == FINAL && n >= 16) || (type == SHARES && n == 0))
                 continue;
             raw_size = begun;
             add_record(1, type, 2, huge, n);
@@ -605,6 +607,53 @@ static void test_flags_of_commit(void **state)
     }
 }
 
+/* A file that stands in part in another object, and once elsewhere in its own. */
+static void test_shares(void **state)
+{
+    struct journal_state s;
+
+    (void)state;
+    list_init(&cache.sharers);
+    list_init(&file.share_link);
+    file.object = object("\"own\"", 100);
+    assert_int_equal(cfile_add_base(&file, file.key, file.object), 0);
+    assert_int_equal(extent_map_set_base(file.map, 0, 100), 0);
+    {
+        struct oinfo *other = object("\"other\"", 5000);
+        struct share parts[] = {{.start = 40, .end = 60, .base_offset = 7, .key = "other key", .info = other},
+                                {.start = 60, .end = 130, .base_offset = 3, .key = file.key, .info = file.object}};
+
+        assert_int_equal(share_range(&file, &parts[0]), 0);
+        assert_int_equal(share_range(&file, &parts[1]), 0);
+        oinfo_put(other);
+    }
+    assert_false(list_empty(&cache.sharers));
+    assert_int_equal(journal_commit(&file), 0);
+    assert_int_equal(journal_read(path, &s), 0);
+    assert_int_equal(s.n_shares, 2);
+    assert_int_equal(s.shares[0].start, 40);
+    assert_int_equal(s.shares[0].end, 60);
+    assert_int_equal(s.shares[0].base_offset, 7);
+    assert_string_equal(s.shares[0].key, "other key");
+    assert_string_equal(s.shares[0].info->etag, "\"other\"");
+    assert_int_equal(s.shares[1].start, 60);
+    assert_int_equal(s.shares[1].end, 130);
+    assert_int_equal(s.shares[1].base_offset, 3);
+    assert_string_equal(s.shares[1].key, file.key);
+    journal_state_free(&s);
+    /* A later COMMIT without any: they are written over. */
+    assert_int_equal(extent_map_write(file.map, 40, 130, 1), 0);
+    assert_int_equal(journal_commit(&file), 0);
+    assert_int_equal(journal_read(path, &s), 0);
+    assert_int_equal(s.n_shares, 0);
+    journal_state_free(&s);
+    for (size_t i = 0; i < file.n_bases; i++) {
+        free(file.bases[i].key);
+        oinfo_put(file.bases[i].info);
+    }
+    free(file.bases);
+}
+
 /* A disk that takes nothing: the change must not be made, and the next record finds a place that is whole. */
 static void test_disk_full(void **state)
 {
@@ -641,6 +690,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_when_records_are_written, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flags_of_commit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_shares, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disk_full, setup, teardown),
     };
 

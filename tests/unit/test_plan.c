@@ -132,6 +132,38 @@ static void test_attributes_only(void **state)
     scene_free(&s);
 }
 
+/* What copy_file_range() leaves: a file that stands in another object, whole or in part. */
+static void test_copies_of_another_object(void **state)
+{
+    struct scene s = scene_new();
+
+    (void)state;
+    s.bases[0] = (struct plan_base){.id = 7, .size = 3000, .copyable = true};
+    s.in.n_bases = 1;
+    assert_int_equal(extent_map_share(s.map, 0, 3000, 7, 0), 0);
+    assert_plan(&s, "copy-whole [0, +3000) from 7@0\n");
+    s.bases[0].copyable = false;
+    assert_plan(&s, "fetch [0, +3000) from 7@0\nput [0, +3000)\n");
+    s.bases[0] = (struct plan_base){.id = 7, .size = 3001, .copyable = true}; /* not all of it */
+    assert_plan(&s, "fetch [0, +3000) from 7@0\nput [0, +3000)\n");
+    scene_free(&s);
+    s = scene_object(100); /* over a file that is there */
+    s.bases[1] = (struct plan_base){.id = 7, .size = 2 * GB, .copyable = true};
+    s.in.n_bases = 2;
+    assert_int_equal(extent_map_share(s.map, 0, 2 * GB, 7, 0), 0);
+    assert_plan(&s, "initiate\n"
+                    "copy 1 [0, +1073741824) from 7@0\n"
+                    "copy 2 [1073741824, +1073741824) from 7@1073741824\n"
+                    "complete [0, +2147483648)\n");
+    assert_int_equal(extent_map_truncate(s.map, GB, 1), 0);
+    s.bases[1].size = GB;
+    assert_plan(&s, "copy-whole [0, +1073741824) from 7@0\n");
+    assert_int_equal(extent_map_write(s.map, 5, 10, 1), 0);
+    assert_int_equal(scene_plan(&s), 0);
+    assert_true(plan_cost(&s.plan).sent < 200 * KB);
+    scene_free(&s);
+}
+
 /* Where CopyObject has a limit, a longer object is copied in parts, without a byte moved. */
 static void test_attributes_of_an_object_over_the_copy_limit(void **state)
 {
@@ -781,6 +813,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing),
         cmocka_unit_test(test_attributes_only),
+        cmocka_unit_test(test_copies_of_another_object),
         cmocka_unit_test(test_attributes_of_an_object_over_the_copy_limit),
         cmocka_unit_test(test_attributes_of_an_object_that_cannot_be_copied),
         cmocka_unit_test(test_put),
