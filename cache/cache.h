@@ -31,6 +31,7 @@ struct cache_config {
     int64_t stat_ttl_ms;     /* how long names and attributes are believed */
     uint64_t cache_size;     /* bytes of clean data kept, and of unsent data before writers must wait or fail */
     unsigned free_percent;   /* of the file system that state_dir is on */
+    int64_t append_flush_ms; /* what was appended to an open file is sent after so long; 0: not before it is asked */
     bool keep_acl;           /* read and send again the ACL of objects that we did not create */
 };
 
@@ -165,6 +166,22 @@ void cfile_read(struct cfile *cf, void *to, size_t n, uint64_t offset, cache_don
 
 /* Writes at `offset`, or at the end when `append`: the bytes written (n), or -EFBIG, -ENOSPC, a disk error. */
 ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offset, bool append);
+
+/*
+ * The same at the end, by one call of a program: `more` when the kernel may have cut it and another piece, of the same
+ * thread `by`, is to follow at once. What is between two such calls is never divided on its way to the bucket.
+ */
+ssize_t cfile_append(struct cfile *cf, const void *from, size_t n, bool more, pid_t by);
+/* The thread does something else: no piece follows. */
+void cfile_append_over(struct cfile *cf, pid_t by);
+
+/*
+ * An appendable object that others append to: `info` is what the bucket has now. When it is what the file is based on
+ * and more, the file grows with it: true, and `done` follows; else false.
+ */
+bool cfile_follow(struct cfile *cf, struct oinfo *info, cache_done *done, void *arg);
+/* May the file grow by what others append? Then the bucket is worth asking, also while it is open. */
+bool cfile_may_grow(struct cfile *cf);
 
 int cfile_truncate(struct cfile *cf, uint64_t size);
 

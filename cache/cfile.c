@@ -310,32 +310,37 @@ static void take_fields(struct attr *to, const struct attr *from, unsigned set)
         to->mtime = from->mtime;
 }
 
-int cfile_rebase(struct cfile *cf, struct oinfo *info)
+int cfile_take_info(struct cfile *cf, const struct oinfo *info)
 {
-    struct kvlist headers = {0};
-    struct attr old;
-    uint64_t size = S_ISREG(info->attr.mode) ? info->attr.size : 0;
-    int id, r = kv_copy(&headers, &info->headers);
+    struct attr old = cf->attr;
 
-    if (r)
-        return r;
-    id = cfile_add_base(cf, cf->key, info);
-    r = id < 0 ? id : extent_map_set_base(cf->map, id, size);
-    if (r) {
-        kv_free(&headers);
-        return r;
-    }
-    cfile_prune_bases(cf);
-    /* What was changed here stays changed; all else is the new object's. */
-    old = cf->attr;
-    cf->attr = info->attr;
-    take_fields(&cf->attr, &old, cf->attr_changed ? cf->fields_changed : 0);
-    if (cf->attr_changed && (cf->fields_changed & SET_HEADERS)) {
-        kv_free(&headers);
-    } else {
+    if (!cf->attr_changed || !(cf->fields_changed & SET_HEADERS)) {
+        struct kvlist headers = {0};
+        int r = kv_copy(&headers, &info->headers);
+
+        if (r)
+            return r;
         kv_free(&cf->headers);
         cf->headers = headers;
     }
+    cf->attr = info->attr;
+    cf->attr.size = old.size;
+    take_fields(&cf->attr, &old, cf->attr_changed ? cf->fields_changed : 0);
+    return 0;
+}
+
+int cfile_rebase(struct cfile *cf, struct oinfo *info)
+{
+    uint64_t size = S_ISREG(info->attr.mode) ? info->attr.size : 0;
+    int id = cfile_add_base(cf, cf->key, info);
+    int r = id < 0 ? id : cfile_take_info(cf, info);
+
+    if (!r)
+        r = extent_map_set_base(cf->map, id, size);
+    if (r)
+        return r;
+    cf->attr.size = info->attr.size;
+    cfile_prune_bases(cf);
     oinfo_get(info);
     oinfo_put(cf->object);
     cf->object = info;

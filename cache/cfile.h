@@ -80,6 +80,18 @@ struct failure {
     int64_t next_ms; /* clock_ms() of the next try, 0: none is set */
 };
 
+/*
+ * An append that the bucket may have carried out although nobody said so: before these bytes are sent again, the
+ * object is asked whether it has them (append.c).
+ */
+struct append_doubt {
+    bool open;
+    uint64_t position;     /* where it would have put them */
+    uint64_t from, length; /* of them in the file */
+    uint64_t crc64;
+    uint64_t gen, data_gen; /* what was sent with them, as in the cfile */
+};
+
 struct cfile {
     struct cache *cache;
 
@@ -147,7 +159,15 @@ struct cfile {
     uint64_t flushed;      /* bytes sent by flushes since open */
     bool written;          /* bytes were written since it was made or emptied */
     bool served;           /* bytes of the base were returned to a reader */
-    bool only_appends;
+
+    /* Appending (append.c). */
+    uint64_t plain_gen;    /* the last change of the content that was no append */
+    bool append_refused;   /* the service appends no more to this object: it is sent whole */
+    int64_t append_until;  /* clock_ms(): till then the last append may be a piece of a longer write */
+    pid_t append_by;       /* whose */
+    bool append_timer_set; /* append_timer is submitted: what was appended goes out when it runs */
+    struct job append_timer;
+    struct append_doubt doubt;
 
     struct base *bases;
     size_t n_bases;
@@ -247,6 +267,9 @@ void cfile_rekey(struct cfile *cf, const char *key);
 
 /* The file is no more under its name: out of the table, its unsent changes are dropped, waiters get 0. */
 void cfile_orphan(struct cfile *cf);
+
+/* What `info` says of attributes and headers is taken over, but for the size and what was changed here. mu held. */
+int cfile_take_info(struct cfile *cf, const struct oinfo *info);
 
 /* Starts over from `info`, the object as it is now: nothing local, nothing unsent but attributes. mu held. */
 int cfile_rebase(struct cfile *cf, struct oinfo *info);

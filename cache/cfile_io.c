@@ -1,5 +1,5 @@
 /* The content of a file: its data file, reading, writing, truncation. The second half of cfile.h. */
-#include "journal.h"
+#include "append.h"
 #include "stream.h"
 
 #include "../oss/base_log.h"
@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define SAME_TICK_NS 20000000 /* the coarse clock stands still for less */
 
 int cfile_need_path(struct cfile *cf)
 {
@@ -101,10 +103,23 @@ int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset)
     return r;
 }
 
-ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offset, bool append)
+/* Now, but never the same again: by it the kernel tells whether its pages are of the content as it was. */
+static void move_mtime(struct timespec *mtime)
+{
+    const struct timespec old = *mtime;
+
+    clock_gettime(CLOCK_REALTIME_COARSE, mtime);
+    if (old.tv_sec == mtime->tv_sec && old.tv_nsec >= mtime->tv_nsec && old.tv_nsec - mtime->tv_nsec < SAME_TICK_NS &&
+        old.tv_nsec < 999999999)
+        mtime->tv_nsec = old.tv_nsec + 1;
+}
+
+/* `how`: of an append; NULL for a write at `offset`. */
+static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_t offset,
+                           const struct append_write *how)
 {
     int fd, r = evict_reserve(cf->cache, n);
-    bool streams = false;
+    bool streams = false, timer = false;
 
     if (r)
         return r;
@@ -114,13 +129,13 @@ ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offse
     pthread_mutex_unlock(&cf->mu);
     if (r)
         return r;
-    if (append)
+    if (how)
         pthread_rwlock_wrlock(&cf->io);
     else
         pthread_rwlock_rdlock(&cf->io);
     /* Behind io, so that no COMMIT comes between this mark and the bytes. */
     pthread_mutex_lock(&cf->mu);
-    if (append)
+    if (how)
         offset = cf->attr.size;
     if (offset + n > cf->cache->config.limits.object_max || offset + n < offset || !stream_reaches(cf, offset + n))
         r = -EFBIG;
@@ -137,11 +152,14 @@ ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offse
                 cf->attr.size = offset + n;
             if (offset <= cf->frontier && offset + n > cf->frontier)
                 cf->frontier = offset + n;
-            clock_gettime(CLOCK_REALTIME_COARSE, &cf->attr.mtime);
+            move_mtime(&cf->attr.mtime);
             cf->times_set = false;
             cf->written = true;
-            cf->only_appends = cf->only_appends && append;
             cfile_changed(cf, true);
+            if (how)
+                timer = append_written(cf, how);
+            else
+                cf->plain_gen = cf->gen;
             streams = stream_wrote(cf);
         }
         pthread_mutex_unlock(&cf->mu);
@@ -149,8 +167,24 @@ ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offse
     pthread_rwlock_unlock(&cf->io);
     if (streams)
         stream_begin(cf);
+    if (timer)
+        append_timer_start(cf);
     evict_account(cf);
     return r ? r : (ssize_t)n;
+}
+
+ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offset, bool append)
+{
+    static const struct append_write whole;
+
+    return write_bytes(cf, from, n, offset, append ? &whole : NULL);
+}
+
+ssize_t cfile_append(struct cfile *cf, const void *from, size_t n, bool more, pid_t by)
+{
+    const struct append_write how = {.more = more, .by = by};
+
+    return write_bytes(cf, from, n, 0, &how);
 }
 
 int cfile_truncate(struct cfile *cf, uint64_t size)
@@ -180,11 +214,12 @@ int cfile_truncate(struct cfile *cf, uint64_t size)
         if (size == 0)
             cf->written = false;
         cf->attr.size = size;
-        cf->only_appends = false;
         clock_gettime(CLOCK_REALTIME, &cf->attr.mtime);
         if (differs)
             cfile_prune_bases(cf);
         cfile_changed(cf, differs || cf->data_gen > cf->data_sent_gen);
+        if (differs)
+            cf->plain_gen = cf->gen;
         cfile_check(cf);
     }
     pthread_mutex_unlock(&cf->mu);

@@ -1,4 +1,4 @@
-#include "journal.h"
+#include "append.h"
 
 #include "../oss/base_buf.h"
 #include "../oss/base_log.h"
@@ -27,11 +27,14 @@ enum record_type {
     RECORD_SENT,
     RECORD_KEY,
     RECORD_FINAL,
+    RECORD_APPEND,
+    RECORD_MOVED,
     RECORD_SHARES = 16,
 };
 
 #define WANTS_CONTENT 1
 #define WANTS_ATTRS   2
+#define WANTS_APPEND  4
 
 /* ------------------------------------------------------------------------------------------- writing */
 
@@ -225,6 +228,12 @@ int journal_dirty(struct cfile *cf)
     return r;
 }
 
+static uint64_t wanted(const struct cfile *cf)
+{
+    return (cf->data_gen > cf->data_sent_gen ? WANTS_CONTENT : 0) | (cf->attr_changed ? WANTS_ATTRS : 0) |
+           (append_only(cf) ? WANTS_APPEND : 0);
+}
+
 int journal_commit(struct cfile *cf)
 {
     struct buf payload = BUF_INIT(PAYLOAD_MAX), shares = BUF_INIT(PAYLOAD_MAX);
@@ -237,8 +246,7 @@ int journal_commit(struct cfile *cf)
         return r;
     put_attr(&payload, &cf->attr);
     put_headers(&payload, &cf->headers);
-    put_int(&payload, (cf->data_gen > cf->data_sent_gen ? WANTS_CONTENT : 0) | (cf->attr_changed ? WANTS_ATTRS : 0),
-            1);
+    put_int(&payload, wanted(cf), 1);
     put_extents(&payload, cf->map);
     r = append(cf, RECORD_COMMIT, &payload);
     buf_free(&payload);
@@ -299,6 +307,38 @@ int journal_final(struct cfile *cf, uint64_t size, uint64_t crc)
     put_int(&payload, size, 8);
     put_int(&payload, crc, 8);
     r = append(cf, RECORD_FINAL, &payload);
+    buf_free(&payload);
+    return r;
+}
+
+int journal_append(struct cfile *cf, uint64_t position, uint64_t from, uint64_t length, uint64_t crc)
+{
+    struct buf payload = BUF_INIT(64);
+    int r;
+
+    if (cf->journal_fd < 0)
+        return 0;
+    put_int(&payload, position, 8);
+    put_int(&payload, from, 8);
+    put_int(&payload, length, 8);
+    put_int(&payload, crc, 8);
+    r = append(cf, RECORD_APPEND, &payload);
+    buf_free(&payload);
+    return r;
+}
+
+int journal_moved(struct cfile *cf, const struct oinfo *object, uint64_t at, uint64_t length)
+{
+    struct buf payload = BUF_INIT(1024);
+    int r;
+
+    if (cf->journal_fd < 0)
+        return 0;
+    put_object(&payload, object);
+    put_int(&payload, wanted(cf), 1);
+    put_int(&payload, at, 8);
+    put_int(&payload, length, 8);
+    r = append(cf, RECORD_MOVED, &payload);
     buf_free(&payload);
     return r;
 }
@@ -601,12 +641,54 @@ static void get_commit(struct reader *in, struct journal_state *s)
     flags = get_int(in, 1);
     s->content = flags & WANTS_CONTENT;
     s->attrs = flags & WANTS_ATTRS;
+    s->appends = flags & WANTS_APPEND;
     get_extents(in, s);
     if (!s->shares_fresh)
         forget_shares(s);
     s->shares_fresh = false;
+    s->moved_at = s->n_extents ? s->extents[0][0] : 0;
     s->committed = true;
-    s->final = false;
+    s->final = s->append = s->more = false;
+}
+
+/* What APPEND spoke of is in the bucket: what came behind it was never asked for. */
+static void append_ended(struct journal_state *s)
+{
+    s->committed = s->committed && !s->more;
+    s->append = s->more = false;
+}
+
+static void get_append(struct reader *in, struct journal_state *s)
+{
+    s->append_position = get_int(in, 8);
+    s->append_from = get_int(in, 8);
+    s->append_length = get_int(in, 8);
+    s->append_crc = get_int(in, 8);
+    s->append = !in->bad;
+}
+
+static void get_moved(struct reader *in, struct journal_state *s)
+{
+    uint64_t flags, length, start;
+
+    append_ended(s);
+    get_object(in, &s->object);
+    flags = get_int(in, 1);
+    s->content = flags & WANTS_CONTENT;
+    s->attrs = flags & WANTS_ATTRS;
+    s->appends = flags & WANTS_APPEND;
+    s->moved_at = get_int(in, 8);
+    length = get_int(in, 8);
+    start = s->object ? s->object->attr.size : 0;
+    free(s->extents);
+    s->extents = calloc(1, sizeof(*s->extents));
+    s->n_extents = s->extents != NULL;
+    if (!s->extents || start + length < start) {
+        in->bad = true;
+        return;
+    }
+    s->extents[0][0] = start;
+    s->extents[0][1] = s->attr.size = start + length;
 }
 
 /* false: a type that this version does not know. */
@@ -620,7 +702,9 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
         get_begin(in, s);
         return true;
     case RECORD_DIRTY:
-        s->committed = s->final = false;
+        s->more = s->append;
+        s->committed = s->committed && s->append;
+        s->final = false;
         return true;
     case RECORD_COMMIT:
         get_commit(in, s);
@@ -644,6 +728,13 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
         get_object(in, &s->object);
         /* What COMMIT wanted is in the bucket; a DIRTY after it stays to be answered for. */
         s->content = s->attrs = s->final = false;
+        append_ended(s);
+        return true;
+    case RECORD_APPEND:
+        get_append(in, s);
+        return true;
+    case RECORD_MOVED:
+        get_moved(in, s);
         return true;
     case RECORD_FINAL:
         s->final_size = get_int(in, 8);

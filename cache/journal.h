@@ -34,12 +34,16 @@
  *      END      upload id ("": of the INTENT)                     the upload is completed or aborted
  *      SENT     object                                            the bucket holds what COMMIT wanted, and more was
  *                                                                 changed meanwhile (else the journal is removed)
- *      KEY      key, object                                       the file was renamed: before the old name goes
+ *      APPEND   position, from, length, CRC                       before AppendObject: of the bytes from `from` on,
+ * to stand at that position of the object MOVED    object, flags, at, length                         others have
+ * appended, or the object was replaced: what is unsent are `length` bytes behind the object, which are at `at` of the
+ * data file KEY      key, object                                       the file was renamed: before the old name goes
  *
  *      text     u32 length, bytes          attr     u32 mode, uid, gid; i64 mtime s, u32 ns; u64 size
  *      headers  u32 count, (text, text)*   object   u8 exists; if 1: text ETag, u64 size, i64 Last-Modified, u8 type,
  *                                                   u8 is a marker, u32 mode
- *      extents  u32 count, (u64 start, u64 end)*: what is dirty. flags: u8, 1: content, 2: attributes
+ *      extents  u32 count, (u64 start, u64 end)*: what is dirty. flags: u8, 1: content, 2: attributes, 4: the content
+ * was appended only
  *
  * Records are written with one write(2) each and never synced: against the death of the process the page cache is
  * enough. After another boot (the boot id differs) nothing is believed, for nothing was synced: what is there is
@@ -47,9 +51,11 @@
  *
  * What recovery makes of a journal: COMMIT without a later DIRTY: sent, going on with the parts that are there,
  * unless the object in the bucket is another than the one the changes are based on (then both are kept). Otherwise
- * the changes were never asked to be published: kept aside. Upload ids that are not gone on with are aborted: those
- * of a file without COMMIT, and any before the last one, or before a KEY, that have no END. A PART may be older than
- * the bytes of its range: it is believed where its CRC is that of the bytes on disk.
+ * the changes were never asked to be published: kept aside. Behind an APPEND a DIRTY is of more that was appended:
+ * what APPEND speaks of is sent, if its CRC is still right, unless the object has it already; the rest is kept aside.
+ * Upload ids that are not gone on with are aborted: those of a file without COMMIT, and any before the last one, or
+ * before a KEY, that have no END. A PART may be older than the bytes of its range: it is believed where its CRC is
+ * that of the bytes on disk.
  */
 #ifndef CACHE_JOURNAL_H
 #define CACHE_JOURNAL_H
@@ -71,6 +77,8 @@ int journal_upload(struct cfile *cf, const char *id);
 void journal_part(struct cfile *cf, uint64_t offset, const struct oss_part *part);
 int journal_final(struct cfile *cf, uint64_t size, uint64_t crc64);
 void journal_end(struct cfile *cf, const char *id); /* "": one whose id was never learnt */
+int journal_append(struct cfile *cf, uint64_t position, uint64_t from, uint64_t length, uint64_t crc64);
+int journal_moved(struct cfile *cf, const struct oinfo *object, uint64_t at, uint64_t length);
 /* The bucket holds what the last COMMIT wanted. */
 void journal_sent(struct cfile *cf);
 void journal_key(struct cfile *cf, const char *key, const struct oinfo *object);
@@ -99,6 +107,7 @@ struct journal_state {
     struct oinfo *object; /* the base, or NULL; etag, size, last_modified, type, is_marker, mode only */
     bool committed;       /* the last word on the content is COMMIT */
     bool content, attrs;  /* what it wants sent */
+    bool appends;         /* the content was appended only */
     uint64_t (*extents)[2];
     size_t n_extents;
     struct share *shares; /* keys owned */
@@ -112,6 +121,10 @@ struct journal_state {
     size_t n_left;
     bool final; /* the last request was under way, and would have made this: */
     uint64_t final_size, final_crc;
+    bool append; /* AppendObject was under way: */
+    uint64_t append_position, append_from, append_length, append_crc;
+    bool more;          /* and more was appended since */
+    uint64_t moved_at;  /* where the one extent is in the data file; its own offset when it is there */
     uint32_t sequence;  /* of the last good record */
     uint64_t good_size; /* bytes up to its end */
 };

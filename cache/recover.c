@@ -1,6 +1,6 @@
 /* What earlier daemons left: journal.h says what becomes of it. */
+#include "append.h"
 #include "hidden.h"
-#include "journal.h"
 
 #include "../oss/base_log.h"
 
@@ -219,6 +219,8 @@ static int restore(struct cache *cache, const char *number, const char *path, st
         if (!r)
             r = adopt(cf, path, s);
         if (!r && s->content)
+            r = append_finish_move(cache, number, s);
+        if (!r && s->content)
             r = rebuild_map(cf, s);
         if (!r)
             r = kv_copy(&cf->headers, &s->headers);
@@ -229,6 +231,7 @@ static int restore(struct cache *cache, const char *number, const char *path, st
             cf->written = s->content;
             cf->recovered = cf->unclear = true;
             cfile_changed(cf, s->content);
+            append_restore(cf, s);
             cf->attr_changed = s->attrs;
             cf->guess = (struct sent_guess){.known = s->final,
                                             .size = s->final_size,
@@ -284,6 +287,8 @@ static bool plausible(const struct cache *cache, const struct journal_state *s)
 {
     size_t n = strlen(s->key);
 
+    if (s->append && (s->append_from > s->attr.size || s->append_length != s->attr.size - s->append_from))
+        return false;
     return n > 0 && n <= OSS_KEY_MAX && s->attr.size <= cache->config.limits.object_max;
 }
 
@@ -331,6 +336,8 @@ static void recover_one(struct cache *cache, const char *number)
             keep_aside(cache, number, "an unknown file", "its journal cannot be read, or is of a newer version");
         return;
     }
+    if (s.committed && s.more && s.same_boot && plausible(cache, &s))
+        s.committed = append_split(cache, number, &s);
     if (!s.committed && s.same_boot && s.attrs && !s.content && plausible(cache, &s)) {
         content_aside(cache, number, path, s.key);
         s.committed = true;

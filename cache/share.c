@@ -74,8 +74,8 @@ int cfile_share(struct cfile *cf, const struct share *share)
             cf->attr.size = share->end;
         clock_gettime(CLOCK_REALTIME_COARSE, &cf->attr.mtime);
         cf->written = true;
-        cf->only_appends = false;
         cfile_changed(cf, true);
+        cf->plain_gen = cf->gen;
     }
     pthread_mutex_unlock(&cf->mu);
     pthread_mutex_unlock(&cache->mu);

@@ -1,7 +1,6 @@
 #include "stream.h"
 
-#include "journal.h"
-#include "upload.h"
+#include "append.h"
 
 #include "../oss/base_log.h"
 
@@ -282,7 +281,7 @@ static bool may_begin(const struct cfile *cf)
     uint64_t offset, size;
 
     if (cf->frontier <= config->limits.multipart_threshold || cf->stream_refused || cf->orphan || cf->n_bases > 0 ||
-        cf->upload_gen != 0 || cf->upload_queued || cf->unclear || cf->only_appends || cf->state != CFILE_DIRTY)
+        cf->upload_gen != 0 || cf->upload_queued || cf->unclear || append_planned(cf) || cf->state != CFILE_DIRTY)
         return false;
     plan_stream_part(1, &config->limits, config->cache_size, &offset, &size);
     return cf->frontier >= size;

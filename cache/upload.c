@@ -6,7 +6,7 @@
  * then the multipart upload is aborted and the file keeps what is unsent, in state ERROR, for the next flush and
  * for a retry with growing pauses.
  */
-#include "upload.h"
+#include "append.h"
 
 #include "../oss/base_log.h"
 #include "../oss/base_time.h"
@@ -98,6 +98,7 @@ static int plan_for(struct upload *u)
         .map = cf->map,
         .exists = cf->object != NULL,
         .attrs_changed = cf->attr_changed,
+        .only_appends = append_only(cf) && !(cf->append_refused && !cf->object),
         .flushed = cf->flushed,
         .limits = cf->cache->config.limits,
     };
@@ -113,11 +114,17 @@ static int plan_for(struct upload *u)
         bases[in.n_bases++] = (struct plan_base){
             .id = b->id,
             .size = b->info->attr.size,
-            .appendable = b->info->type == OSS_TYPE_APPENDABLE,
+            .appendable = b->info->type == OSS_TYPE_APPENDABLE && !cf->append_refused,
             .copyable = *b->info->etag && b->info->type != OSS_TYPE_SYMLINK && !b->no_copy,
             .own_key = cfile_is_object(cf, b),
         };
     }
+    /* Nothing of the map names an empty object. */
+    if (in.only_appends && cf->object && cf->object->attr.size == 0)
+        bases[in.n_bases++] = (struct plan_base){.id = cf->next_base,
+                                                 .appendable = cf->object->type == OSS_TYPE_APPENDABLE,
+                                                 .copyable = cf->object->type != OSS_TYPE_SYMLINK,
+                                                 .own_key = true};
     /* Content that is empty from birth has no extents that could tell that it is new. */
     if (cf->data_gen > cf->data_sent_gen && extent_map_size(cf->map) == 0 && cf->object == NULL)
         in.attrs_changed = true;
@@ -154,7 +161,16 @@ int upload_headers(struct kvlist *out, const struct kvlist *headers, const struc
     return r ? r : attr_to_headers(out, attr);
 }
 
-/* What is there now becomes the plan. */
+/* On an appendable object the mtime is good for one length only. */
+static int pin_mtime(struct upload *u)
+{
+    bool appendable = upload_has_step(u, STEP_APPEND) ||
+                      (upload_has_step(u, STEP_COPY_SELF) && u->source && u->source->type == OSS_TYPE_APPENDABLE);
+
+    return appendable ? attr_mtime_for_size(&u->headers, u->size) : 0;
+}
+
+/* What is there now becomes the plan. -EINPROGRESS: not in the middle of a write, in a moment. */
 static int prepare(struct upload *u)
 {
     struct cfile *cf = u->cf;
@@ -163,6 +179,12 @@ static int prepare(struct upload *u)
     /* Behind io: whoever has marked a write in the journal has written it, and COMMIT speaks of it. */
     pthread_rwlock_wrlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
+    if (append_unfinished(cf)) {
+        pthread_mutex_unlock(&cf->mu);
+        pthread_rwlock_unlock(&cf->io);
+        return -EINPROGRESS;
+    }
+    u->appended = (struct appended){0};
     cf->upload_queued = false;
     u->data_gen = cf->data_gen;
     u->attr = cf->attr;
@@ -178,6 +200,8 @@ static int prepare(struct upload *u)
     r = u->target ? upload_headers(&u->headers, &cf->headers, &u->attr) : -ENOMEM;
     if (!r)
         r = S_ISREG(cf->attr.mode) || !cf->object ? plan_for(u) : plan_for_other(u);
+    if (!r)
+        r = pin_mtime(u);
     if (!r && !(cf->journal_fd >= 0 && cf->journal_committed && cf->data_gen <= cf->data_sent_gen))
         r = journal_commit(cf);
     u->epoch = cf->epoch++;
@@ -205,8 +229,34 @@ static int prepare(struct upload *u)
 
 /* ---------------------------------------------------------------------------------------- the executor */
 
+#define PIECE_POLL_MS 20
+
 static void finish(struct upload *u);
 static void advance(struct upload *u);
+
+static void start_run(struct job *job);
+
+/* Plans, and goes to work; `r`: it is known already that it fails with this, for the reason in u->err. */
+static void start(struct upload *u, int r)
+{
+    int planned = prepare(u);
+
+    if (planned == -EINPROGRESS) {
+        u->r = r;
+        u->clarify.run = start_run;
+        pool_submit_after(u->cf->cache->uploads, POOL_META, &u->clarify, PIECE_POLL_MS);
+        return;
+    }
+    u->r = planned ? planned : r;
+    advance(u);
+}
+
+static void start_run(struct job *job)
+{
+    struct upload *u = list_entry(job, struct upload, clarify);
+
+    start(u, u->r);
+}
 
 /* `err` has the cause; NULL when it is known elsewhere. */
 static void step_ended(struct upload *u, int r, const struct oss_error *err)
@@ -298,7 +348,7 @@ static void advance(struct upload *u)
         finish(u);
 }
 
-static bool has_step(const struct upload *u, enum plan_step_kind kind)
+bool upload_has_step(const struct upload *u, enum plan_step_kind kind)
 {
     for (size_t i = 0; i < u->plan.n; i++)
         if (u->plan.steps[i].kind == kind)
@@ -322,16 +372,21 @@ static struct oinfo *new_info(const struct upload *u)
     info->has_crc = result->has_crc;
     info->crc64 = result->crc64;
     info->acl_default = !*u->acl; /* without one in the request the service sets `default` */
-    info->type = has_step(u, STEP_INITIATE) ? OSS_TYPE_MULTIPART : OSS_TYPE_NORMAL;
-    if (u->source && has_step(u, STEP_COPY_SELF))
+    info->type = upload_has_step(u, STEP_INITIATE) ? OSS_TYPE_MULTIPART : OSS_TYPE_NORMAL;
+    if (u->source && upload_has_step(u, STEP_COPY_SELF))
         info->type = u->source->type;
-    if (has_step(u, STEP_APPEND))
+    if (u->appended.landed) {
         info->type = OSS_TYPE_APPENDABLE;
+        if (u->source && !upload_has_step(u, STEP_COPY_SELF))
+            info->acl_default = u->source->acl_default; /* an append does not touch it */
+    }
     if (u->copy_only && !u->replace)
         return info;
     info->attr = u->attr;
     if (u->streamed)
         info->attr.mtime = (struct timespec){.tv_sec = info->last_modified}; /* it carries no other */
+    if (u->appended.landed)
+        info->attr.size = u->appended.size;
     info->is_marker = S_ISDIR(u->attr.mode);
     if (u->source && u->source->link)
         info->link = strdup(u->source->link);
@@ -351,20 +406,29 @@ static struct oinfo *new_info(const struct upload *u)
 static int commit(struct upload *u, struct oinfo *info)
 {
     struct cfile *cf = u->cf;
-    int id = cfile_add_base(cf, u->target, info);
-    int r = id < 0 ? id : extent_map_commit(cf->map, u->epoch, id, S_ISREG(info->attr.mode) ? info->attr.size : 0);
+    int id, r;
 
+    if (u->appended.moved) {
+        r = append_move_map(cf, info, u->appended.from + u->appended.length, u->appended.keep);
+    } else {
+        id = cfile_add_base(cf, u->target, info);
+        r = id < 0 ? id : extent_map_commit(cf->map, u->epoch, id, S_ISREG(info->attr.mode) ? info->attr.size : 0);
+    }
     if (r)
         return r;
-    cfile_prune_bases(cf);
-    oinfo_put(cf->object);
-    cf->object = oinfo_get(info);
+    if (!u->appended.moved) {
+        cfile_prune_bases(cf);
+        oinfo_put(cf->object);
+        cf->object = oinfo_get(info);
+    }
+    if (!u->appended.landed)
+        cf->append_refused = false;
     cf->sent_gen = cf->upload_gen - u->attrs_left;
     if (u->streamed && !cf->times_set && cf->data_gen == u->data_gen)
         cf->attr.mtime = info->attr.mtime;
     if (u->data_gen > cf->data_sent_gen) {
         cf->data_sent_gen = u->data_gen;
-        cf->flushed += u->size;
+        cf->flushed += u->appended.landed ? u->appended.length : u->size;
     }
     /* Attributes that were changed meanwhile were counted in gen; data alone does not make them differ. */
     cf->attr_changed = u->attrs_left || (cf->gen != cf->upload_gen && cf->attr_changed);
@@ -434,14 +498,21 @@ static void settle(struct upload *u, struct oinfo *info, int r)
 {
     struct cfile *cf = u->cf;
     struct list served, ended;
+    bool moved = u->appended.moved;
     uint64_t gen;
     bool again, timer;
 
     list_init(&served);
     list_init(&ended);
+    if (moved)
+        pthread_rwlock_wrlock(&cf->io);
+    if (!r && moved)
+        r = append_move_bytes(cf, info, u->appended.from + u->appended.length);
     pthread_mutex_lock(&cf->mu);
     if (!r)
         r = commit(u, info);
+    if (r && u->appended.landed)
+        append_note_landed(u);
     gen = cf->upload_gen;
     cf->upload_gen = 0;
     progress_end(cf);
@@ -474,6 +545,8 @@ static void settle(struct upload *u, struct oinfo *info, int r)
     timer = !again && cfile_timer_want(cf); /* attributes that were changed meanwhile, of an open file */
     cfile_check(cf);
     pthread_mutex_unlock(&cf->mu);
+    if (moved)
+        pthread_rwlock_unlock(&cf->io);
     if (timer)
         cfile_timer_start(cf);
     if (r && r != -EAGAIN)
@@ -544,7 +617,7 @@ static void drop_resume(struct upload *u)
     struct cfile *cf = u->cf;
 
     pthread_mutex_lock(&cf->mu);
-    if (!u->copy_only && (u->resumed || has_step(u, STEP_INITIATE)))
+    if (!u->copy_only && (u->resumed || upload_has_step(u, STEP_INITIATE)))
         journal_end(cf, u->upload_id);
     if (cf->resume) {
         journal_state_free(cf->resume);
@@ -605,13 +678,11 @@ static void finish(struct upload *u)
     if (lost) {
         /* The upload was aborted meanwhile, by a lifecycle rule for one: from the start then. */
         u->resumed = false;
-        u->r = prepare(u);
-        advance(u);
+        start(u, 0);
         return;
     }
-    if (u->r && (start_over(u) || without_copies(u))) {
-        u->r = prepare(u);
-        advance(u);
+    if (u->r && (start_over(u) || without_copies(u) || append_retry(u))) {
+        start(u, 0);
         return;
     }
     if (u->copy_only && (u->r == -ENOENT || u->r == -ESTALE)) {
@@ -623,7 +694,7 @@ static void finish(struct upload *u)
     if (!u->r)
         log_sent(u);
     /* The same bytes under a new ETag. */
-    if (!u->r && !u->copy_only && u->source && has_step(u, STEP_COPY_SELF))
+    if (!u->r && !u->copy_only && u->source && upload_has_step(u, STEP_COPY_SELF))
         share_repoint(cf->cache, u->target, u->source->etag, u->target, info->etag);
     if (u->copy_only) {
         pthread_mutex_lock(&cf->mu);
@@ -679,23 +750,27 @@ static void clarify_run(struct job *job)
     struct cfile *cf = u->cf;
     struct oss_object now = {0};
     struct oss_error err = {.next_position = -1};
-    bool guessed;
+    bool guessed, appends;
     int r = recover_check(cf, &now, &err);
 
     pthread_mutex_lock(&cf->mu);
+    appends = append_only(cf) || cf->doubt.open;
     guessed = cf->guess.known && now.has_crc && now.crc64 == cf->guess.crc64 && now.size == cf->guess.size;
-    if ((!r || r == -ESTALE) && guessed)
+    if ((!r || r == -ESTALE) && guessed) {
         r = adopt(cf, &now);
-    else if (!r || (r == -ESTALE && !cf->recovered))
+    } else if (appends) {
+        pthread_mutex_unlock(&cf->mu);
+        r = append_clarify(cf, r, &now, &err);
+        pthread_mutex_lock(&cf->mu);
+        if (!r)
+            cf->unclear = false;
+    } else if (!r || (r == -ESTALE && !cf->recovered)) {
         r = cf->unclear = false; /* as before; or somebody else's, and the last writer wins */
+    }
     pthread_mutex_unlock(&cf->mu);
     oss_object_free(&now);
-    u->r = prepare(u);
-    if (r && !u->r) {
-        u->r = r;
-        u->err = err;
-    }
-    advance(u);
+    u->err = err;
+    start(u, r);
 }
 
 /* No other file needs the object that is there. */
@@ -713,10 +788,7 @@ static void upload_saved(void *arg, int r)
         pool_submit(cf->cache->uploads, POOL_META, &u->clarify);
         return;
     }
-    u->r = prepare(u);
-    if (r && !u->r)
-        u->r = r;
-    advance(u);
+    start(u, r);
 }
 
 static void upload_begin(struct change *change)

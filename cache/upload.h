@@ -16,6 +16,17 @@ struct step_job {
     struct oss_part had; /* number != 0: what an earlier daemon sent, if it is this */
 };
 
+/* What became of a STEP_APPEND. */
+struct appended {
+    bool landed;
+    bool moved;            /* other writers' bytes are in the object that are not in the file here */
+    bool keep;             /* what is local of the beginning is still the object's */
+    uint64_t from, length; /* of the bytes in the file */
+    uint64_t position;     /* of the bytes in the object */
+    uint64_t size;         /* of the object */
+    uint64_t crc64;        /* of the bytes */
+};
+
 struct upload {
     struct job clarify;
     struct change change; /* of an upload; unused by a copy, which runs inside a rename */
@@ -45,6 +56,8 @@ struct upload {
     bool attrs_left;       /* they have changed since Initiate, and are sent by the next upload */
     bool rebased;          /* has started over once already */
     struct stream *stream; /* the one that it has taken over, or NULL */
+    unsigned turns;        /* how often an append has begun anew on another object */
+    struct appended appended;
     char upload_id[OSS_UPLOADID_SIZE];
     struct oss_part *parts; /* by index of the step */
     struct oss_object result;
@@ -62,6 +75,11 @@ int upload_phase(enum plan_step_kind kind);
  * cut off meanwhile, the upload is to begin anew.
  */
 int upload_step(struct upload *u, size_t i, struct oss_error *err);
+
+/* Was the file cut off before `end` since the plan was made? */
+bool upload_was_cut(struct cfile *cf, uint64_t end);
+
+bool upload_has_step(const struct upload *u, enum plan_step_kind kind);
 
 /* All that goes with a file beside its bytes: its headers and attributes as request headers. 0 or -ENOMEM. */
 int upload_headers(struct kvlist *out, const struct kvlist *headers, const struct attr *attr);

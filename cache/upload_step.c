@@ -7,7 +7,7 @@
  * that is made while writers are kept out for the moment of a local copy. Parts that were overtaken by a write are
  * sent again before the upload is completed.
  */
-#include "upload.h"
+#include "append.h"
 
 #include "../oss/base_log.h"
 #include "../oss/crc64.h"
@@ -67,7 +67,7 @@ struct body {
  * Was the file cut off before `end` since the plan was made? Zeros that nobody wrote must not go out in place of what
  * was cut: the upload begins anew (EAGAIN).
  */
-static bool was_cut(struct cfile *cf, uint64_t end)
+bool upload_was_cut(struct cfile *cf, uint64_t end)
 {
     bool cut;
 
@@ -85,7 +85,7 @@ static int body_read(void *arg, uint64_t offset, void *to, size_t n)
 
     if (b->copy < 0) {
         r = cfile_pread(b->cf, to, n, b->offset + offset);
-        return !r && was_cut(b->cf, b->offset + offset + n) ? -EAGAIN : r;
+        return !r && upload_was_cut(b->cf, b->offset + offset + n) ? -EAGAIN : r;
     }
     while (n > 0) {
         ssize_t got = pread(b->copy, p, n, (off_t)offset);
@@ -148,7 +148,7 @@ static int body_copy(struct body *b, uint64_t length)
         r = pwrite_all(b->copy, chunk, (size_t)got, at);
         at += (uint64_t)got;
     }
-    if (!r && was_cut(cf, b->offset + length))
+    if (!r && upload_was_cut(cf, b->offset + length))
         r = -EAGAIN;
     pthread_rwlock_unlock(&cf->io);
     free(chunk);
@@ -429,15 +429,20 @@ static int run_copy(struct upload *u, struct oss_error *err)
     struct oss *oss = u->cf->cache->oss;
     struct kvlist headers = {0};
     struct oss_copy_opts opts = {.replace = u->replace, .headers = &headers};
-    char *from = NULL;
+    char etag[OSS_ETAG_SIZE] = "", *from = NULL;
     int r = 0;
 
     if (u->replace)
         r = with_acl(u, &headers);
+    if (!r && u->appended.moved)
+        r = attr_mtime_for_size(&headers, u->appended.size);
     else if (*u->acl)
         r = kv_set(&headers, "x-oss-object-acl", u->acl);
-    if (u->source && *u->source->etag)
-        opts.if_match = u->source->etag;
+    if (u->appended.landed)
+        memcpy(etag, u->result.etag, sizeof(etag));
+    else if (u->source)
+        memcpy(etag, u->source->etag, sizeof(etag));
+    opts.if_match = *etag ? etag : NULL;
     pthread_mutex_lock(&u->cf->mu);
     from = strdup(u->cf->key);
     pthread_mutex_unlock(&u->cf->mu);
@@ -446,16 +451,6 @@ static int run_copy(struct upload *u, struct oss_error *err)
     free(from);
     kv_free(&headers);
     return r;
-}
-
-static int run_append(struct upload *u, const struct plan_step *step, struct oss_error *err)
-{
-    struct oss *oss = u->cf->cache->oss;
-    struct body body = {.cf = u->cf, .offset = step->offset, .copy = -1};
-    struct oss_source source = {.read = body_read, .arg = &body, .size = step->length, .sent = &u->cf->progress.sent};
-    struct oss_put_opts opts = {.headers = &u->headers};
-
-    return oss->ops->append(oss, u->target, step->offset, &source, &opts, &u->result, err);
 }
 
 /* Parts take their time: just before what an earlier daemon left replaces the object, another look at that. */
@@ -487,7 +482,7 @@ int upload_step(struct upload *u, size_t i, struct oss_error *err)
     case STEP_PUT:
         return send(u, step, NULL, err);
     case STEP_APPEND:
-        return run_append(u, step, err);
+        return append_run(u, step, err);
     case STEP_INITIATE:
         return run_initiate(u, err);
     case STEP_PART:

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #define CACHE_DEFAULT_MAX (10ULL << 30)
-#define REQUEST_MAX       (1u << 20) /* bytes of a FUSE read or write */
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
@@ -98,6 +97,7 @@ static void fill_config(struct fs *fs, const struct fs_config *config, struct ca
         .stat_ttl_ms = o->stat_cache_expire,
         .cache_size = cache_size(o, config->state_dir),
         .free_percent = (unsigned)o->free_space,
+        .append_flush_ms = o->append_flush,
         .keep_acl = o->keep_acl,
     };
     out->limits.multipart_threshold = (uint64_t)o->multipart_threshold;

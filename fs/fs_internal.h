@@ -13,6 +13,8 @@
 
 #include <pthread.h>
 
+#define REQUEST_MAX (1u << 20) /* bytes of a FUSE read or write */
+
 struct fs {
     struct oss *oss;
     const struct options *options;

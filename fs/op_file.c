@@ -281,12 +281,17 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi)
 {
     struct file *file = file_of(fi);
+    /* A buffer that does not begin with a page makes the pieces of a long write a little shorter. */
+    bool more = size + 4096 > REQUEST_MAX;
     ssize_t n;
 
     (void)ino;
     file->wrote = true;
     /* A page that was written through a mapping goes where it is, whatever the descriptor's flags. */
-    n = cfile_write(file->cf, data, size, (uint64_t)offset, (fi->flags & O_APPEND) && !fi->writepage);
+    if ((fi->flags & O_APPEND) && !fi->writepage)
+        n = cfile_append(file->cf, data, size, more, fuse_req_ctx(req)->pid);
+    else
+        n = cfile_write(file->cf, data, size, (uint64_t)offset, false);
     if (n < 0)
         reply_err(req, (int)n);
     else
@@ -372,6 +377,7 @@ static void send_file(fuse_req_t req, uint64_t ino, struct file *file)
     if (!call)
         return;
     call->inode = inode_get(fs->inodes, ino);
+    cfile_append_over(file->cf, fuse_req_ctx(req)->pid);
     call->cf = cfile_hold(file->cf); /* the handle may be gone when a killed program's flush ends */
     cfile_flush(call->cf, flush_done, call);
 }
