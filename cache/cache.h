@@ -168,8 +168,8 @@ void cfile_read(struct cfile *cf, void *to, size_t n, uint64_t offset, cache_don
 ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offset, bool append);
 
 /*
- * The same at the end, by one call of a program: `more` when the kernel may have cut it and another piece, of the same
- * thread `by`, is to follow at once. What is between two such calls is never divided on its way to the bucket.
+ * The same at the end, by one call of a program: `more` when the kernel may have cut it and another piece, of the
+ * same thread `by`, is to follow at once. What is between two such calls is never divided on its way to the bucket.
  */
 ssize_t cfile_append(struct cfile *cf, const void *from, size_t n, bool more, pid_t by);
 /* The thread does something else: no piece follows. */
