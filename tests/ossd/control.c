@@ -409,6 +409,17 @@ static void put_object(struct call *call)
         done(call);
 }
 
+static void get_bucket(struct call *call)
+{
+    struct bucket_info info;
+
+    if (!query(call, "bucket") || store_bucket_info(call->server->store, query(call, "bucket"), &info))
+        fail(call, "no such bucket");
+    else
+        sbuf_addf(&call->out, "{\"objects\":%llu,\"bytes\":%llu,\"uploads\":%llu}\n",
+                  (unsigned long long)info.objects, (unsigned long long)info.bytes, (unsigned long long)info.uploads);
+}
+
 static void put_bucket(struct call *call)
 {
     const char *bucket = query(call, "bucket");
@@ -443,6 +454,7 @@ static const struct route {
     {"GET", "/object", get_object, false},
     {"DELETE", "/object", delete_object, false},
     {"PUT", "/object", put_object, false},
+    {"GET", "/bucket", get_bucket, false},
     {"PUT", "/bucket", put_bucket, false},
 };
 

@@ -12,11 +12,14 @@
  *   POST /outage    {"on":true}          closes all connections, refuses new ones
  *   POST /drop      {}                   closes all connections once
  *   POST /clock     {"offset":seconds} or {"now":unix time}
- *   POST /keyrotate {"id":..., "secret":..., "token":..., "expired":true|false, "life_ms":N}   N: expired after so
- * long GET  /objects?bucket=B[&prefix=P]    GET /uploads?bucket=B GET  /object?bucket=B&key=K          the bytes
- * DELETE: removes it PUT  /object?bucket=B&key=K          stores the body under any key; headers as for PutObject,
- * and x-ossd-last-modified (UNIX time), x-ossd-type (Normal ...) x-ossd-etag, x-ossd-target (of a symlink, raw) PUT
- * /bucket?bucket=B
+ *   POST /keyrotate {"id":..., "secret":..., "token":..., "expired":true|false, "life_ms":N}
+ *                   life_ms: expired after so long
+ *   GET  /objects?bucket=B[&prefix=P]    GET /uploads?bucket=B
+ *   GET  /object?bucket=B&key=K          the bytes        DELETE: removes it
+ *   PUT  /object?bucket=B&key=K          stores the body under any key; headers as for PutObject, and
+ *                                        x-ossd-last-modified (UNIX time), x-ossd-type (Normal ...)
+ *                                        x-ossd-etag, x-ossd-target (of a symlink, raw)
+ *   GET  /bucket?bucket=B                how many objects and bytes it holds, and uploads      PUT: makes it
  *
  * key_hex=.. may stand for key=.., for keys with any byte. Answers are JSON; 400 with {"error":...} otherwise.
  */
