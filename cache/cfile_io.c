@@ -13,6 +13,12 @@
 
 #define SAME_TICK_NS 20000000 /* the coarse clock stands still for less */
 
+/*
+ * A write to the page cache of up to this is cheap; a larger one makes the kernel look for larger runs of free pages,
+ * which on a virtual machine the host may have to find first (measured: 0.3 s for each GiB against 1.3 s).
+ */
+#define WRITE_STEP (128U << 10)
+
 int cfile_need_path(struct cfile *cf)
 {
     struct cache *cache = cf->cache;
@@ -50,7 +56,7 @@ int cfile_need_fd(struct cfile *cf)
 int pwrite_all(int fd, const char *from, size_t n, uint64_t offset)
 {
     while (n > 0) {
-        ssize_t w = pwrite(fd, from, n, (off_t)offset);
+        ssize_t w = pwrite(fd, from, n < WRITE_STEP ? n : WRITE_STEP, (off_t)offset);
 
         if (w < 0 && errno == EINTR)
             continue;
