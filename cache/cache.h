@@ -158,11 +158,21 @@ int cfile_headers(struct cfile *cf, struct kvlist *out);
 /* The ETag of the object that the file is based on, "" when there is none or the content was changed here. */
 void cfile_etag(struct cfile *cf, char etag[OSS_ETAG_SIZE]);
 
+/* What a read brings: `n` bytes, at `data`, or where that is NULL, at `offset` of the data file `fd`. */
+struct cfile_view {
+    size_t n;
+    const void *data;
+    int fd;
+    uint64_t offset;
+};
+/* r: 0 or a negative errno. The view is good within the call only, in which the file must not be called. */
+typedef void cfile_viewed(void *arg, int r, const struct cfile_view *view);
+
 /*
- * [offset, offset + n) into `to`, which must stay valid until `done`; done gets the bytes read (less only at the
- * end of the file). `done` may be called within the call.
+ * [offset, offset + n), less only at the end of the file. The data file itself is shown, so that its pages can go to
+ * the kernel without a copy through our memory. `viewed` may be called within the call.
  */
-void cfile_read(struct cfile *cf, void *to, size_t n, uint64_t offset, cache_done *done, void *arg);
+void cfile_read(struct cfile *cf, size_t n, uint64_t offset, cfile_viewed *viewed, void *arg);
 
 /* Writes at `offset`, or at the end when `append`: the bytes written (n), or -EFBIG, -ENOSPC, a disk error. */
 ssize_t cfile_write(struct cfile *cf, const void *from, size_t n, uint64_t offset, bool append);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SAME_TICK_NS 20000000 /* the coarse clock stands still for less */
@@ -236,23 +237,51 @@ int cfile_truncate(struct cfile *cf, uint64_t size)
 
 struct read_op {
     struct cfile *cf;
-    void *to;
     size_t n;
     uint64_t offset;
-    cache_done *done;
+    cfile_viewed *viewed;
     void *arg;
 };
 
+/* Does the data file hold all of [offset, offset + n)? It may end before a file that was made longer. io held. */
+static bool file_covers(int fd, size_t n, uint64_t offset)
+{
+    struct stat st;
+
+    return fd >= 0 && !fstat(fd, &st) && (uint64_t)st.st_size >= offset + n;
+}
+
+/* Shows n bytes, all of them local, to who asked for them. io held. */
+static void show(struct read_op *op, size_t n)
+{
+    struct cfile *cf = op->cf;
+    struct cfile_view view = {.n = n, .offset = op->offset};
+    char *copy = NULL;
+    int r = 0;
+
+    pthread_mutex_lock(&cf->mu);
+    if (n && cf->has_data)
+        r = cfile_need_fd(cf);
+    view.fd = cf->fd;
+    pthread_mutex_unlock(&cf->mu);
+    if (!r && n && !file_covers(view.fd, n, op->offset)) {
+        copy = malloc(n);
+        r = copy ? cfile_pread_locked(cf, copy, n, op->offset) : -ENOMEM;
+        view.data = copy;
+    }
+    op->viewed(op->arg, r, &view);
+    free(copy);
+}
+
 static void read_fetched(void *arg, int r);
 
-/* Reads what is local; else fetches the first missing piece and comes again. */
+/* Shows what is local; else fetches the first missing piece and comes again. */
 static void read_step(struct read_op *op)
 {
     struct cfile *cf = op->cf;
     struct extent missing;
     size_t n = 0;
     bool remote = false;
-    int r = 0;
 
     /* What the map calls local stays so until it is read: only behind io may it be dropped. */
     pthread_rwlock_rdlock(&cf->io);
@@ -264,8 +293,8 @@ static void read_step(struct read_op *op)
             cf->served = true;
     }
     pthread_mutex_unlock(&cf->mu);
-    if (n && !remote)
-        r = cfile_pread_locked(cf, op->to, n, op->offset);
+    if (!remote)
+        show(op, n);
     pthread_rwlock_unlock(&cf->io);
     if (remote) {
         fetch_range(cf, missing.start, missing.end, read_fetched, op);
@@ -273,7 +302,6 @@ static void read_step(struct read_op *op)
     }
     if (n)
         fetch_ahead(cf, op->offset, op->offset + n);
-    op->done(op->arg, r ? r : (int)n);
     cfile_release(cf);
     free(op);
 }
@@ -286,19 +314,19 @@ static void read_fetched(void *arg, int r)
         read_step(op);
         return;
     }
-    op->done(op->arg, r);
+    op->viewed(op->arg, r, &(struct cfile_view){.fd = -1});
     cfile_release(op->cf);
     free(op);
 }
 
-void cfile_read(struct cfile *cf, void *to, size_t n, uint64_t offset, cache_done *done, void *arg)
+void cfile_read(struct cfile *cf, size_t n, uint64_t offset, cfile_viewed *viewed, void *arg)
 {
     struct read_op *op = malloc(sizeof(*op));
 
     if (!op) {
-        done(arg, -ENOMEM);
+        viewed(arg, -ENOMEM, &(struct cfile_view){.fd = -1});
         return;
     }
-    *op = (struct read_op){.cf = cfile_hold(cf), .to = to, .n = n, .offset = offset, .done = done, .arg = arg};
+    *op = (struct read_op){.cf = cfile_hold(cf), .n = n, .offset = offset, .viewed = viewed, .arg = arg};
     read_step(op);
 }

@@ -253,14 +253,14 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 
 /* ---------------------------------------------------------------------------------------- read, write */
 
-static void read_done(void *arg, int r)
+static void read_done(void *arg, int r, const struct cfile_view *view)
 {
     struct call *call = arg;
 
     if (r < 0)
         call_reply_err(call, r);
     else
-        call_reply_buf(call, call->data, (size_t)r);
+        call_reply_view(call, view);
 }
 
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
@@ -270,12 +270,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
     (void)ino;
     if (!call)
         return;
-    call->data = malloc(size);
-    if (!call->data) {
-        call_reply_err(call, -ENOMEM);
-        return;
-    }
-    cfile_read(file_of(fi)->cf, call->data, size, (uint64_t)offset, read_done, call);
+    cfile_read(file_of(fi)->cf, size, (uint64_t)offset, read_done, call);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi)

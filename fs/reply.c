@@ -307,6 +307,23 @@ void call_reply_written(struct call *call, size_t n)
     call_free(call);
 }
 
+/* Pages of the data file go through a pipe to the kernel; libfuse copies them where that does not pay. */
+void call_reply_view(struct call *call, const struct cfile_view *view)
+{
+    struct fuse_bufvec data = FUSE_BUFVEC_INIT(view->n);
+
+    if (view->n && !view->data) {
+        data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY;
+        data.buf[0].fd = view->fd;
+        data.buf[0].pos = (off_t)view->offset;
+    } else {
+        data.buf[0].mem = (void *)(uintptr_t)view->data;
+    }
+    if (claim(call))
+        fuse_reply_data(call->req, &data, 0);
+    call_free(call);
+}
+
 void call_reply_xattr(struct call *call, const void *data, size_t n, size_t room)
 {
     if (claim(call)) {

@@ -61,6 +61,7 @@ bool call_reply_create(struct call *call, const struct fuse_entry_param *e, cons
 void call_reply_text(struct call *call, const char *text); /* readlink */
 void call_reply_buf(struct call *call, const void *data, size_t n);
 void call_reply_written(struct call *call, size_t n);
+void call_reply_view(struct call *call, const struct cfile_view *view); /* read */
 void call_reply_xattr(struct call *call, const void *data, size_t n,
                       size_t room); /* room 0: only the size is asked */
 
