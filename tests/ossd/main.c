@@ -48,6 +48,8 @@ static const char usage[] =
     "  --crc-header=yes|no|copies  whether replies carry x-oss-hash-crc64ecma; copies: not those about copied "
     "objects\n"
     "  --complete-delay=MS   CompleteMultipartUpload takes so long in the service\n"
+    "  --restore-delay=MS    the restoration of an archived object takes so long\n"
+    "  --versioning          the bucket says that it keeps versions (it does not)\n"
     "  --exit-with-stdin     end when standard input does\n"
     "  --write-port-file FILE  write \"PORT CONTROL-PORT\" to FILE once both are open\n"
     "All ports are on 127.0.0.1.\n";
@@ -86,6 +88,8 @@ enum {
     OPT_COPY_MAX,
     OPT_CRC,
     OPT_DELAY,
+    OPT_RESTORE,
+    OPT_VERSIONING,
     OPT_STDIN,
     OPT_PORT_FILE,
     OPT_HELP
@@ -142,6 +146,13 @@ static bool take_behaviour(struct options *o, int option)
     case OPT_DELAY:
         good = number(optarg, 3600000, &n);
         o->complete_delay_ms = (int64_t)n;
+        break;
+    case OPT_RESTORE:
+        good = number(optarg, 3600000, &n);
+        o->restore_delay_ms = (int64_t)n;
+        break;
+    case OPT_VERSIONING:
+        o->versioning = true;
         break;
     default:
         break;
@@ -231,6 +242,8 @@ static bool read_options(struct setup *setup, int argc, char **argv)
                                           {"copy-max", required_argument, NULL, OPT_COPY_MAX},
                                           {"crc-header", required_argument, NULL, OPT_CRC},
                                           {"complete-delay", required_argument, NULL, OPT_DELAY},
+                                          {"restore-delay", required_argument, NULL, OPT_RESTORE},
+                                          {"versioning", no_argument, NULL, OPT_VERSIONING},
                                           {"exit-with-stdin", no_argument, NULL, OPT_STDIN},
                                           {"write-port-file", required_argument, NULL, OPT_PORT_FILE},
                                           {"help", no_argument, NULL, OPT_HELP},

@@ -36,6 +36,7 @@ const struct op_info ops[OPS] = {
     [OP_LIST_BUCKETS] = {"ListBuckets", BODY_NONE, ACCESS_OWNER, NULL, op_list_buckets_end},
     [OP_PUT_BUCKET] = {"PutBucket", BODY_XML, ACCESS_OWNER, NULL, op_put_bucket_end},
     [OP_DELETE_BUCKET] = {"DeleteBucket", BODY_NONE, ACCESS_OWNER, NULL, op_delete_bucket_end},
+    [OP_RESTORE] = {"RestoreObject", BODY_XML, ACCESS_OWNER, NULL, op_restore_end},
     [OP_UNKNOWN] = {"Unknown", BODY_NONE, ACCESS_OWNER, NULL, op_unknown_end},
 };
 
@@ -51,35 +52,20 @@ const char *const *ops_names(void)
 /* Sub-resources of the service that this server does not have: not to be taken for the plain operation. */
 static bool asks_for_more(const struct request *rq)
 {
-    static const char *const others[] = {"cors",
-                                         "lifecycle",
-                                         "logging",
-                                         "website",
-                                         "referer",
-                                         "policy",
-                                         "versioning",
-                                         "versions",
-                                         "replication",
-                                         "encryption",
-                                         "inventory",
-                                         "worm",
-                                         "requestPayment",
-                                         "transferAcceleration",
-                                         "restore",
-                                         "seal",
-                                         "x-oss-dir",
-                                         "x-oss-rename",
-                                         "x-oss-delete",
-                                         "x-oss-process",
-                                         "x-oss-async-process",
-                                         "live",
-                                         "qos",
-                                         "metaQuery",
-                                         "style",
-                                         "resourceGroup",
-                                         "accessPoint",
-                                         "regions",
-                                         "publicAccessBlock",
+    static const char *const others[] = {"cors",           "lifecycle",
+                                         "logging",        "website",
+                                         "referer",        "policy",
+                                         "versioning",     "versions",
+                                         "replication",    "encryption",
+                                         "inventory",      "worm",
+                                         "requestPayment", "transferAcceleration",
+                                         "seal",           "x-oss-dir",
+                                         "x-oss-rename",   "x-oss-delete",
+                                         "x-oss-process",  "x-oss-async-process",
+                                         "live",           "qos",
+                                         "metaQuery",      "style",
+                                         "resourceGroup",  "accessPoint",
+                                         "regions",        "publicAccessBlock",
                                          "asyncFetch"};
 
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
@@ -123,6 +109,8 @@ static enum op classify_object(const struct request *rq)
             return OP_INITIATE;
         if (upload)
             return OP_COMPLETE;
+        if (pairs_has(q, "restore"))
+            return OP_RESTORE;
     }
     return OP_UNKNOWN;
 }

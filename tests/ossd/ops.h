@@ -42,6 +42,7 @@ enum op {
     OP_LIST_BUCKETS,
     OP_PUT_BUCKET,
     OP_DELETE_BUCKET,
+    OP_RESTORE,
     OP_UNKNOWN,
     OPS
 };
@@ -79,6 +80,9 @@ bool ops_conditions(struct request *rq, const char *prefix, const struct object 
 void ops_describe(struct request *rq, const struct object *object, const struct object *target);
 /* The object that x-oss-copy-source names, a reference, with its conditions held; NULL: the reply is made. */
 struct object *ops_copy_source(struct request *rq, bool *same_bucket);
+/* ops_archive.c: may its bytes be read or copied? False: the reply is made. And what HEAD tells of a restoration. */
+bool ops_readable(struct request *rq, const struct object *object);
+void ops_describe_restore(struct request *rq, const struct object *object);
 void ops_owner(struct sbuf *out);
 uint64_t ops_query_number(struct request *rq, const char *name, uint64_t missing, uint64_t min, uint64_t max,
                           bool *good);
@@ -120,6 +124,7 @@ void op_bucket_location_end(struct request *rq);
 void op_list_buckets_end(struct request *rq);
 void op_put_bucket_end(struct request *rq);
 void op_delete_bucket_end(struct request *rq);
+void op_restore_end(struct request *rq);
 void op_unknown_end(struct request *rq);
 
 #endif

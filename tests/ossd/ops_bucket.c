@@ -37,6 +37,8 @@ void op_bucket_info_end(struct request *rq)
     xml_add(out, "Name", info.name);
     ops_owner(out);
     sbuf_addf(out, "<AccessControlList><Grant>%s</Grant></AccessControlList>", acl_name(info.acl));
+    if (rq->server->options.versioning)
+        xml_add(out, "Versioning", "Enabled");
     sbuf_adds(out, "<StorageClass>Standard</StorageClass><DataRedundancyType>LRS</DataRedundancyType>"
                    "<CrossRegionReplication>Disabled</CrossRegionReplication>"
                    "<TransferAcceleration>Disabled</TransferAcceleration><Comment></Comment>"

@@ -367,6 +367,7 @@ void ops_describe(struct request *rq, const struct object *object, const struct 
                 reply_header(rq, wire[i][1], value);
     }
     describe_encryption(rq, object);
+    ops_describe_restore(rq, target);
 }
 
 /* --------------------------------------------------------------------------------------- copy source */
@@ -409,7 +410,7 @@ struct object *ops_copy_source(struct request *rq, bool *same_bucket)
     source = store_get(rq->server->store, bucket.p, (struct bytes){key.p, key.n});
     if (!source) {
         reply_error(rq, "NoSuchKey", "Key", key.p, NULL);
-    } else if (!ops_conditions(rq, "x-oss-copy-source-", source)) {
+    } else if (!ops_conditions(rq, "x-oss-copy-source-", source) || !ops_readable(rq, source)) {
         object_unref(source);
         source = NULL;
     }

@@ -139,7 +139,8 @@ static bool get_or_head(struct request *rq)
     if (!object)
         return false;
     target = follow(rq, object);
-    if (!target || !ops_conditions(rq, "", target) || !choose_range(rq, target->size))
+    if (!target || (rq->op == OP_GET_OBJECT && !ops_readable(rq, target)) || !ops_conditions(rq, "", target) ||
+        !choose_range(rq, target->size))
         goto out;
     ops_describe(rq, object, target);
     if (!override_headers(rq))

@@ -34,6 +34,7 @@ static const struct error_info errors[] = {
     {"InvalidObjectName", 400, "0016-00000002", "The object name is not valid."},
     {"InvalidPart", 400, "0042-00000204", "A part was not uploaded or its ETag differs."},
     {"InvalidPartOrder", 400, "0042-00000205", "The parts are not in ascending order."},
+    {"InvalidObjectState", 403, "0017-00000903", "The object is archived and not restored."},
     {"InvalidRange", 416, "0039-00000001", "The range lies outside the object."},
     {"InvalidSecurityToken", 403, "0002-00000901", "The security token is not valid."},
     {"InvalidTag", 400, "0051-00000001", "A tag is not valid."},
@@ -55,6 +56,7 @@ static const struct error_info errors[] = {
     {"PreconditionFailed", 412, "0017-00000601", "A condition of the request does not hold."},
     {"RequestTimeTooSkewed", 403, "0002-00000504", "The clocks of client and server differ too much."},
     {"RequestTimeout", 400, "0010-00000003", "The body did not arrive in time."},
+    {"RestoreAlreadyInProgress", 409, "0017-00000904", "The object is being restored."},
     {"SecondLevelDomainForbidden", 403, "0003-00000905", "Use the bucket's own host name."},
     {"SecurityTokenExpired", 403, "0002-00000904", "The security token has expired."},
     {"ServiceUnavailable", 503, "0000-00000002", "The service is busy, try again."},
@@ -170,6 +172,8 @@ void reply_headerf(struct request *rq, const char *name, const char *format, ...
 void reply_etag(struct request *rq, const char *etag)
 {
     reply_headerf(rq, "ETag", "\"%s\"", etag);
+    if (rq->server->options.versioning)
+        reply_headerf(rq, "x-oss-version-id", "CAEQ%.20s", etag);
 }
 
 void reply_crc(struct request *rq, uint64_t crc, bool of_copy)

@@ -29,6 +29,8 @@ struct options {
     uint64_t append_max; /* bytes of an appendable object */
     enum crc_header crc_header;
     int64_t complete_delay_ms;
+    int64_t restore_delay_ms; /* how long a restoration takes */
+    bool versioning;          /* says so, and gives each version an id; old versions are not kept */
     bool no_auth;
     bool exit_with_stdin;
     const char *port_file;

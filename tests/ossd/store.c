@@ -60,6 +60,8 @@ struct object *object_clone(const struct object *from, struct bytes key)
     object->headers_n = from->headers_n;
     object->tags = from->tags ? xstrdup(from->tags) : NULL;
     object->target = from->target ? xstrdup(from->target) : NULL;
+    object->restored_ms = from->restored_ms;
+    object->restored_until = from->restored_until;
     object->n_segments = segments_slice(from->segments, from->n_segments, 0, UINT64_MAX, &object->segments);
     return object;
 }

@@ -38,6 +38,10 @@ struct object {
     size_t headers_n;
     char *tags;   /* "k=v&k2=v2", escaped, or NULL */
     char *target; /* of a symlink, raw, or NULL */
+    /* Of an archived object: when (CLOCK_MONOTONIC) it is restored, 0: not asked for, and until when. In memory only.
+     */
+    int64_t restored_ms;
+    time_t restored_until;
     struct segment *segments;
     size_t n_segments;
     struct bytes key; /* points behind the struct */

@@ -202,6 +202,16 @@ int xml_read_tagging(struct bytes body, struct pairs *tags)
     return r;
 }
 
+/* The first element of this name below `parent`, at any depth. */
+static const xmlNode *descendant(const xmlNode *parent, const char *name)
+{
+    const xmlNode *found = child(parent, name);
+
+    for (const xmlNode *node = parent->children; node && !found; node = node->next)
+        found = node->type == XML_ELEMENT_NODE ? descendant(node, name) : NULL;
+    return found;
+}
+
 int xml_read_element(struct bytes body, const char *root, const char *name, char *out, size_t size)
 {
     xmlDoc *doc = parse(body, root);
@@ -210,7 +220,8 @@ int xml_read_element(struct bytes body, const char *root, const char *name, char
     out[0] = '\0';
     if (!doc)
         return -1;
-    if (child_text(xmlDocGetRootElement(doc), name, &text) && text.n < size)
+    const xmlNode *found = descendant(xmlDocGetRootElement(doc), name);
+    if (found && child_text(found->parent, name, &text) && text.n < size)
         memcpy(out, text.p, text.n + 1);
     sbuf_free(&text);
     xmlFreeDoc(doc);
