@@ -85,8 +85,9 @@ static const struct option_spec table[] = {
      "check every upload and whole download by CRC-64", AT(enable_crc64)},
     {"keep_acl", OPTION_FLAG, "", 0, 0, 1, "yes", "yes|no",
      "carry the ACL of an object over when it is changed (one more request, once for each object)", AT(keep_acl)},
-    {"dbglevel", OPTION_LEVEL, "", 0, 0, 1, "warning", "LEVEL",
-     "what is logged: critical, error, warning, info or debug", AT(dbglevel)},
+    {"dbglevel", OPTION_LEVEL, "", 0, 0, 1, "info", "LEVEL",
+     "what is logged: critical, error, warning, info (a line for each upload) or debug; SIGUSR2 changes it",
+     AT(dbglevel)},
     {"logfile", OPTION_PATH, "", 0, 0, 1, NULL, "FILE",
      "log here; else to stderr in the foreground and to syslog in the background", AT(logfile)},
 };

@@ -4,22 +4,21 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 /* Wakes the loop; its handler does nothing. */
 #define WAKE SIGUSR1
-/* Ends our thread. */
-#define STOP SIGUSR2
-
 /* A process has one set of signals, so there is one of these. */
 static struct {
     pthread_mutex_t lock;
     enum { STARTING, SERVING, DRAINING } where; /* by lock */
     void (*end)(void *arg);                     /* by lock */
     void *arg;                                  /* by lock */
-    bool started, foreground;                   /* set before the thread is */
+    bool started, reopens;                      /* set before the thread is */
+    atomic_bool stop;                           /* the next signal ends the thread */
     pthread_t thread, loop;
 } signals = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -34,7 +33,7 @@ static void wanted(sigset_t *set)
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
     sigaddset(set, SIGHUP);
-    sigaddset(set, STOP);
+    sigaddset(set, SIGUSR2);
 }
 
 /* True while the loop has to be woken again: it may have been just before going to sleep. */
@@ -73,8 +72,12 @@ static void *thread_main(void *arg)
 
     (void)arg;
     wanted(&set);
-    while (sigwait(&set, &sig) == 0 && sig != STOP) {
-        if (sig == SIGHUP && !signals.foreground) {
+    while (sigwait(&set, &sig) == 0 && !atomic_load(&signals.stop)) {
+        if (sig == SIGUSR2) {
+            log_next_level();
+            continue;
+        }
+        if (sig == SIGHUP && signals.reopens) {
             log_reopen();
             continue;
         }
@@ -87,7 +90,7 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-int signals_start(bool foreground)
+int signals_start(bool reopens)
 {
     struct sigaction wake = {.sa_handler = nothing}, ignore = {.sa_handler = SIG_IGN};
     sigset_t set;
@@ -98,7 +101,7 @@ int signals_start(bool foreground)
     sigaction(SIGPIPE, &ignore, NULL);
     wanted(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signals.foreground = foreground;
+    signals.reopens = reopens;
     signals.loop = pthread_self();
     r = -pthread_create(&signals.thread, NULL, thread_main, NULL);
     signals.started = r == 0;
@@ -125,7 +128,8 @@ void signals_stop(void)
 {
     if (!signals.started)
         return;
-    pthread_kill(signals.thread, STOP);
+    atomic_store(&signals.stop, true);
+    pthread_kill(signals.thread, SIGUSR2);
     pthread_join(signals.thread, NULL);
     signals.started = false;
 }

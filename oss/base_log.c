@@ -96,6 +96,15 @@ void log_set_level(enum log_level level)
     atomic_store_explicit(&log_level, (int)level, memory_order_relaxed);
 }
 
+void log_next_level(void)
+{
+    int level = atomic_load_explicit(&log_level, memory_order_relaxed);
+
+    level = level == LOG_LEVEL_DEBUG ? LOG_LEVEL_CRIT : level + 1;
+    log_set_level((enum log_level)level);
+    log_msg((enum log_level)level, "log level: %s", level_names[level]);
+}
+
 bool log_enabled(enum log_level level)
 {
     return (int)level <= atomic_load_explicit(&log_level, memory_order_relaxed);

@@ -25,6 +25,9 @@ int log_open(enum log_target target, const char *path, enum log_level level);
 int log_reopen(void);
 
 void log_set_level(enum log_level level);
+
+/* The next louder level, the quietest after the loudest; says so in a line. */
+void log_next_level(void);
 bool log_enabled(enum log_level level);
 
 void log_msg(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));

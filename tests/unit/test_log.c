@@ -126,6 +126,15 @@ static void test_levels(void **state)
     log_set_level(LOG_LEVEL_ERR);
     log_warn("not written");
     assert_string_equal(last_line(), "debug written");
+    /* By signal: louder and louder, and then quiet; each change is said at the new level. */
+    log_next_level();
+    assert_string_equal(last_line(), "warning log level: warning");
+    log_next_level();
+    assert_string_equal(last_line(), "info log level: info");
+    log_next_level();
+    log_next_level();
+    assert_string_equal(last_line(), "crit log level: crit");
+    assert_false(log_enabled(LOG_LEVEL_ERR));
     log_set_level(LOG_LEVEL_INFO);
 }
 

@@ -108,7 +108,7 @@ static void test_defaults(void **state)
     assert_int_equal(o.gid, getgid());
     assert_false(o.uid_given || o.gid_given);
     assert_int_equal(o.umask, 022);
-    assert_int_equal(o.dbglevel, LOG_LEVEL_WARN);
+    assert_int_equal(o.dbglevel, LOG_LEVEL_INFO);
     options_free(&o);
 }
 
@@ -120,7 +120,7 @@ static void test_each_option(void **state)
     good(&o, "-o",
          "url=https://oss-cn-beijing.aliyuncs.com,region=cn-beijing,passwd_file=/etc/p,sigv1,use_path_request_style,"
          "uid=12,gid=0,umask=0077,allow_other,ro,retries=0,connect_timeout=1,readwrite_timeout=3600",
-         "photos", "/mnt", "-oparallel_count=100,multipart_size=1,multipart_threshold=5120,cacert=/ca,dbglevel=info",
+         "photos", "/mnt", "-oparallel_count=100,multipart_size=1,multipart_threshold=5120,cacert=/ca,dbglevel=error",
          "-o",
          "logfile=/log,cache_dir=/var/cache/x,enable_crc64=no,stat_cache_expire=0,cache_size=1024,free_space=99",
          "-o", "keep_acl=no,metadata_deadline=7,transfer_deadline=8", NULL);
@@ -139,7 +139,7 @@ static void test_each_option(void **state)
     assert_int_equal(o.multipart_size, 1048576);
     assert_int_equal(o.multipart_threshold, INT64_C(5) << 30);
     assert_string_equal(o.cacert, "/ca");
-    assert_int_equal(o.dbglevel, LOG_LEVEL_INFO);
+    assert_int_equal(o.dbglevel, LOG_LEVEL_ERR);
     assert_string_equal(o.logfile, "/log");
     assert_string_equal(o.cache_dir, "/var/cache/x");
     assert_false(o.enable_crc64);
