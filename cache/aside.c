@@ -37,7 +37,7 @@ static int open_place(const char *state_dir, bool aside)
 /* The number at the beginning of a name of ours; false for any other name. */
 static bool id_of(const char *name, char id[32])
 {
-    size_t n = strspn(name, "0123456789");
+    size_t n = strspn(name, "0123456789abcdef");
 
     if (n == 0 || n >= 32 || (name[n] && strcmp(name + n, JOURNAL) && strcmp(name + n, WHY)))
         return false;

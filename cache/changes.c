@@ -149,6 +149,7 @@ static int put_text(struct cache *cache, const char *key, char *text, const stru
         r = cache->oss->ops->put(cache->oss, key, &source, &opts, &object, &err);
     if (r) {
         cache_log_error(what, key, &err);
+        note_refused(cache, &err);
     } else {
         for (size_t i = 0; i < headers.n; i++)
             kv_add(&object.headers, headers.v[i].name, headers.v[i].value);
@@ -432,8 +433,10 @@ static int delete_object(struct cache *cache, const char *key)
     struct oss_error err = {0};
     int r = keep_parent(cache, key);
 
-    if (!r && (r = cache->oss->ops->delete (cache->oss, key, &err)))
+    if (!r && (r = cache->oss->ops->delete (cache->oss, key, &err))) {
         cache_log_error("deleting", key, &err);
+        note_refused(cache, &err);
+    }
     return r;
 }
 

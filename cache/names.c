@@ -123,7 +123,8 @@ void cache_log_error(const char *what, const char *key, const struct oss_error *
     char text[640];
 
     oss_error_format(err, text, sizeof(text));
-    log_err("%s of %s failed: %s", what, key, text);
+    log_err("%s of %s failed: %s%s", what, key, text,
+            err->err == -ENODATA ? " (archived: `ossmount restore` makes it readable)" : "");
 }
 
 /* ------------------------------------------------------------------------------------------- probes */

@@ -6,6 +6,7 @@
 
 #include "cfile.h"
 
+#include "../oss/base_log.h"
 #include "../oss/base_time.h"
 
 #include <errno.h>
@@ -54,8 +55,10 @@ void note_refused(struct cache *cache, const struct oss_error *err)
 {
     long long none = 0;
 
-    if (err->err == -EACCES)
-        atomic_compare_exchange_strong(&cache->writes_refused, &none, (long long)clock_wall().tv_sec);
+    if (err->err == -EACCES && !strcmp(err->code, "AccessDenied") &&
+        atomic_compare_exchange_strong(&cache->writes_refused, &none, (long long)clock_wall().tv_sec))
+        log_warn("this access key may not write everything here: if it may only read, mount with -o ro; `ossmount "
+                 "check` tells what is to be granted");
 }
 
 /* ------------------------------------------------------------------------------------------- the snapshot */

@@ -29,6 +29,40 @@ static const struct command commands[] = {
      cmd_umount},
     {"retry", "MOUNTPOINT [PATH]", "try failed uploads again, now", "All of them, or that of the one file PATH.\n",
      cmd_retry},
+    {"recover", "MOUNTPOINT|BUCKET[:/PREFIX] [list | show ID | save ID FILE | send ID | discard ID]",
+     "what a crash or a failure kept aside",
+     "list (what is done without a word) tells the ID of each. show tells all that is known of\n"
+     "one, save copies its bytes to a FILE, send puts them into the bucket under their name\n"
+     "(through the mount, so a mount is needed), discard removes them for good.\n"
+     "While the bucket is not mounted, give BUCKET and the options of the mount: they tell where\n"
+     "its state is.\n\n"
+     "  -o OPTIONS             as for the mount (url=, region=, cache_dir= count)\n"
+     "  --to PATH              send: under another name below the mountpoint\n",
+     cmd_recover},
+    {"uploads", "BUCKET[:/PREFIX] [--abort ID | --abort-older-than AGE]",
+     "multipart uploads that were never completed",
+     "Lists them with their parts and sizes: they are billed until they are aborted.\n\n"
+     "  --abort ID             abort this one\n"
+     "  --abort-older-than AGE abort what began longer ago, as 7d, 12h, 30m\n"
+     "  -o OPTIONS             as for a mount\n",
+     cmd_uploads},
+    {"check", "BUCKET[:/PREFIX]", "key, endpoint, region, clock, permissions, speed",
+     "Does what a mount does, with objects of its own that are removed again, and says what is\n"
+     "wrong and how to mend it.\n\n"
+     "  --size MB              bytes for the measurement of throughput; 8, 0: none\n"
+     "  -o OPTIONS             as for a mount; with ro nothing is written\n",
+     cmd_check},
+    {"url", "PATH|BUCKET:/KEY [--expires TIME]", "a URL with which anybody can read the file",
+     "PATH is a file below a mountpoint, and needs no options; else give those of a mount.\n\n"
+     "  --expires TIME         how long it is valid, as 30m, 1h, 7d; 1h\n"
+     "  -o OPTIONS             as for a mount\n",
+     cmd_url},
+    {"restore", "PATH [--days N] [--tier TIER] [--no-wait]", "make an archived file readable",
+     "Asks for the restoration and waits until the file can be read; it goes on when you do not.\n\n"
+     "  --days N               for how long it stays readable; 1\n"
+     "  --tier TIER            Expedited, Standard or Bulk: of the cold classes\n"
+     "  --no-wait              ask, and return\n",
+     cmd_restore},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
 

@@ -68,5 +68,10 @@ int cmd_status(int argc, char **argv);
 int cmd_flush(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_retry(int argc, char **argv);
+int cmd_recover(int argc, char **argv);
+int cmd_uploads(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_url(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
 
 #endif

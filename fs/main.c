@@ -191,7 +191,7 @@ static int serve(struct program *p)
 
     if (r == 0)
         r = connect_bucket(&p->options, &p->cred, &p->oss, &p->message);
-    if (r == 0 && (r = signals_start(p->options.foreground)) < 0)
+    if (r == 0 && (r = signals_start(!p->options.foreground || p->options.logfile)) < 0)
         message_set(&p->message, r, "no thread: %s", strerror(-r));
     if (r == 0)
         r = open_state(p);
