@@ -237,6 +237,7 @@ static int run_program(const char *text, mode_t mode, const char *arguments, str
 
 static void a_program_that_knows_the_key(void **state)
 {
+    atomic_bool go_on = false;
     static const char good[] = "#!/bin/sh\necho '{\"AccessKeyId\":\"'$1'\",\"AccessKeySecret\":\"s\"}'\n";
     struct cred_found found;
     struct oss_error err = {0};
@@ -261,8 +262,8 @@ static void a_program_that_knows_the_key(void **state)
     assert_int_equal(run_program(good, 0722, "", &found, &err), -EACCES);
     assert_non_null(strstr(err.message, "changed by others"));
     unlink(program);
-    assert_int_equal(cred_process("true", 1000, &(atomic_bool){false}, &found, &err), -EINVAL);
-    assert_int_equal(cred_process(program, 1000, &(atomic_bool){false}, &found, &err), -EACCES);
+    assert_int_equal(cred_process("true", 1000, &go_on, &found, &err), -EINVAL);
+    assert_int_equal(cred_process(program, 1000, &go_on, &found, &err), -EACCES);
 }
 
 int main(void)
