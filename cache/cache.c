@@ -53,6 +53,7 @@ int cache_new(struct cache **out, const struct cache_config *config)
     cache->table_size = TABLE_SIZE;
     cache->table = calloc(TABLE_SIZE, sizeof(*cache->table));
     list_init(&cache->idle);
+    list_init(&cache->room_waiters);
     list_init(&cache->moving);
     list_init(&cache->sharers);
     pthread_mutex_init(&cache->mu, NULL);

@@ -193,6 +193,13 @@ bool cfile_follow(struct cfile *cf, struct oinfo *info, cache_done *done, void *
 /* May the file grow by what others append? Then the bucket is worth asking, also while it is open. */
 bool cfile_may_grow(struct cfile *cf);
 
+/*
+ * After a write of n bytes got -ENOSPC: true when room may come, from an upload that is under way; then `done` is
+ * called when the write should be tried again (0), or there is nothing left to wait for (-ENOSPC). false: nothing to
+ * wait for.
+ */
+bool cfile_await_room(struct cfile *cf, uint64_t n, cache_done *done, void *arg);
+
 int cfile_truncate(struct cfile *cf, uint64_t size);
 
 /*

@@ -152,6 +152,7 @@ struct cfile {
     bool times_set; /* mtime was set by a program after the last write */
 
     struct extent_map *map;
+    uint64_t unaccounted; /* bytes written since evict_account() */
     uint32_t epoch;
     uint64_t frontier;     /* all before it was written in order, since it was made or emptied */
     struct stream *stream; /* sends the file while it is written, or NULL (stream.h) */
@@ -215,6 +216,8 @@ struct cache {
     uint64_t next_file;
     uint64_t busy; /* changes, fetches and name questions under way */
     bool draining;
+    struct list room_waiters;    /* writes that wait for room, space.c */
+    unsigned freeing;            /* what is under way that will free some */
     uint64_t space_check;        /* bytes written since the free space was last looked at */
     atomic_llong writes_refused; /* when the key was first refused a write, seconds since 1970; 0: never */
 };
@@ -394,6 +397,16 @@ void evict_shrink_to(struct cache *cache, uint64_t bytes);
 int evict_reserve(struct cache *cache, uint64_t n);
 /* The same for bytes to be fetched into cf, whose own clean data may go for it. No lock held. */
 int evict_for_fetch(struct cfile *cf, uint64_t n);
+/* The same for bytes to be written to cf: clean data of open files may go for it. */
+int evict_for_write(struct cfile *cf, uint64_t n);
+
+/* -------------------------------------------------------------------------------------------- space.c */
+
+/* Something has begun, or is over, that makes data clean: room for those who wait for it. No lock held. */
+void space_begin(struct cache *cache);
+void space_end(struct cache *cache);
+/* Room was made. No lock held. */
+void space_wake(struct cache *cache);
 
 /* ---------------------------------------------------------------------------------------- names.c, changes.c */
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define SAME_TICK_NS 20000000 /* the coarse clock stands still for less */
+#define ACCOUNT_MAX (256u << 10) /* bytes written to a file before the cache counts them */
 
 /*
  * A write to the page cache of up to this is cheap; a larger one makes the kernel look for larger runs of free pages,
@@ -125,8 +126,9 @@ static void move_mtime(struct timespec *mtime)
 static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_t offset,
                            const struct append_write *how)
 {
-    int fd, r = evict_reserve(cf->cache, n);
-    bool streams = false, timer = false;
+    int fd, r = evict_for_write(cf, n);
+    uint64_t account = cf->cache->config.cache_size / 256;
+    bool streams = false, timer = false, count = true;
 
     if (r)
         return r;
@@ -168,6 +170,8 @@ static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_
             else
                 cf->plain_gen = cf->gen;
             streams = stream_wrote(cf);
+            cf->unaccounted += n;
+            count = cf->unaccounted >= (account < ACCOUNT_MAX ? account : ACCOUNT_MAX);
         }
         pthread_mutex_unlock(&cf->mu);
     }
@@ -176,7 +180,8 @@ static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_
         stream_begin(cf);
     if (timer)
         append_timer_start(cf);
-    evict_account(cf);
+    if (count)
+        evict_account(cf);
     return r ? r : (ssize_t)n;
 }
 

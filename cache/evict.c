@@ -1,13 +1,14 @@
 /*
  * Bounds of the local disk: clean data of closed files is dropped, least recently used first, when the cache grows
  * over its size or the disk's free space falls under the guard; what is unsent is never dropped. When nothing more
- * can be dropped, a write gets ENOSPC before the disk is full.
+ * can be dropped, a write waits for an upload (space.c), or gets ENOSPC before the disk is full.
  */
 #include "cfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -18,7 +19,7 @@ void evict_account(struct cfile *cf)
     struct cache *cache = cf->cache;
     struct stat st;
     uint64_t bytes;
-    bool over;
+    bool over, less;
 
     pthread_mutex_lock(&cache->mu);
     pthread_mutex_lock(&cf->mu);
@@ -26,13 +27,17 @@ void evict_account(struct cfile *cf)
     /* A file that was made long without being written takes no room. */
     if (cf->fd >= 0 && !fstat(cf->fd, &st) && (uint64_t)st.st_blocks * 512 < bytes)
         bytes = (uint64_t)st.st_blocks * 512;
+    cf->unaccounted = 0;
     pthread_mutex_unlock(&cf->mu);
+    less = bytes < cf->cached_bytes && !list_empty(&cache->room_waiters);
     cache->cached_bytes += bytes - cf->cached_bytes;
     cf->cached_bytes = bytes;
     over = cache->cached_bytes > cache->config.cache_size && !list_empty(&cache->idle);
     pthread_mutex_unlock(&cache->mu);
     if (over)
         evict_shrink(cache);
+    if (less)
+        space_wake(cache);
 }
 
 static bool disk_is_low(const struct cache *cache, uint64_t n)
@@ -58,7 +63,7 @@ static void drop_clean(struct cfile *cf, bool spare)
 
     pthread_rwlock_wrlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
-    size = extent_map_size(cf->map);
+    size = extent_map_local_bytes(cf->map) > extent_map_dirty_bytes(cf->map) ? extent_map_size(cf->map) : 0;
     /* Not what somebody needs whole, nor what could not be had again. */
     if (cf->fd < 0 || cf->upload_gen != 0 || cf->orphan || cf->wanted_whole > 0 || !list_empty(&cf->changes))
         size = 0;
@@ -82,6 +87,34 @@ int evict_for_fetch(struct cfile *cf, uint64_t n)
 
     for (int spare = 1; r == -ENOSPC && spare >= 0; spare--) {
         drop_clean(cf, spare);
+        r = evict_reserve(cf->cache, n);
+    }
+    return r;
+}
+
+/* The clean data of all open files. */
+static void drop_all(struct cache *cache)
+{
+    struct cfile **files;
+    ssize_t n = cfile_collect(cache, "", &files);
+
+    for (ssize_t i = 0; i < n; i++) {
+        drop_clean(files[i], true);
+        cfile_release(files[i]);
+    }
+    free(n < 0 ? NULL : files);
+}
+
+int evict_for_write(struct cfile *cf, uint64_t n)
+{
+    int r = evict_reserve(cf->cache, n);
+
+    if (r == -ENOSPC) {
+        drop_clean(cf, false);
+        r = evict_reserve(cf->cache, n);
+    }
+    if (r == -ENOSPC) {
+        drop_all(cf->cache);
         r = evict_reserve(cf->cache, n);
     }
     return r;

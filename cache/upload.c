@@ -667,6 +667,7 @@ static void end_upload(struct upload *u)
 static void finish(struct upload *u)
 {
     struct cfile *cf = u->cf;
+    struct cache *cache = cf->cache;
     struct oinfo *info = NULL;
     bool lost = (u->resumed || u->stream) && u->r == -ENOENT;
 
@@ -710,6 +711,7 @@ static void finish(struct upload *u)
         if (conflict)
             recover_keep_aside(cf);
         cfile_change_done(&u->change);
+        space_end(cache);
     }
     oinfo_put(info);
     upload_free(u);
@@ -795,6 +797,7 @@ static void upload_begin(struct change *change)
 {
     struct upload *u = list_entry(change, struct upload, change);
     struct cfile *cf = u->cf;
+    struct cache *cache = cf->cache;
     bool unneeded, replaces;
 
     pthread_mutex_lock(&cf->mu);
@@ -805,6 +808,7 @@ static void upload_begin(struct change *change)
     pthread_mutex_unlock(&cf->mu);
     if (unneeded) {
         cfile_change_done(&u->change);
+        space_end(cache);
         upload_free(u);
         return;
     }
@@ -831,6 +835,7 @@ void cfile_upload_start(struct cfile *cf)
         u = upload_new(cf);
     }
     u->change.begin = upload_begin;
+    space_begin(cf->cache);
     cfile_change(cf, &u->change);
 }
 

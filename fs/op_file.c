@@ -273,21 +273,67 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
     cfile_read(file_of(fi)->cf, size, (uint64_t)offset, read_done, call);
 }
 
+static ssize_t write_now(struct cfile *cf, const char *data, size_t size, uint64_t offset, bool append, bool more,
+                         pid_t by)
+{
+    return append ? cfile_append(cf, data, size, more, by) : cfile_write(cf, data, size, offset, false);
+}
+
+/* There was no room: again now that there may be. Its data was copied, for the request's is gone. */
+static void write_again(void *arg, int r)
+{
+    struct call *call = arg;
+    ssize_t n = r;
+
+    /* A program that was interrupted has been told that nothing was written. */
+    if (!r && !call_given_up(call))
+        n = write_now(call->cf, call->data, call->size, call->offset, call->set & O_APPEND, call->more, call->pid);
+    if (n == -ENOSPC && !r && cfile_await_room(call->cf, call->size, write_again, call))
+        return;
+    if (n < 0)
+        call_reply_err(call, (int)n);
+    else
+        call_reply_write(call, (size_t)n);
+}
+
+static void write_later(fuse_req_t req, struct file *file, const char *data, size_t size, off_t offset, bool append,
+                        bool more)
+{
+    struct call *call = call_new(fs_of(req), req);
+
+    if (!call)
+        return;
+    call->cf = cfile_hold(file->cf);
+    call->data = malloc(size);
+    if (!call->data) {
+        call_reply_err(call, -ENOMEM);
+        return;
+    }
+    memcpy(call->data, data, size);
+    call->size = size;
+    call->offset = (uint64_t)offset;
+    call->set = append ? O_APPEND : 0;
+    call->more = more;
+    if (!cfile_await_room(call->cf, size, write_again, call))
+        call_reply_err(call, -ENOSPC);
+}
+
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi)
 {
     struct file *file = file_of(fi);
     /* A buffer that does not begin with a page makes the pieces of a long write a little shorter. */
     bool more = size + 4096 > REQUEST_MAX;
+    /* A page that was written through a mapping goes where it is, whatever the descriptor's flags. */
+    bool append = (fi->flags & O_APPEND) && !fi->writepage;
+    pid_t by = fuse_req_ctx(req)->pid;
     ssize_t n;
 
     (void)ino;
     file->wrote = true;
-    /* A page that was written through a mapping goes where it is, whatever the descriptor's flags. */
-    if ((fi->flags & O_APPEND) && !fi->writepage)
-        n = cfile_append(file->cf, data, size, more, fuse_req_ctx(req)->pid);
-    else
-        n = cfile_write(file->cf, data, size, (uint64_t)offset, false);
-    if (n < 0)
+    n = write_now(file->cf, data, size, (uint64_t)offset, append, more, by);
+    if (n == -ENOSPC)
+        write_later(req, file, data, size, offset, append, more);
+    else if (n < 0)
         reply_err(req, (int)n);
     else
         fuse_reply_write(req, (size_t)n);

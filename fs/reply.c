@@ -243,6 +243,24 @@ void call_reply_err(struct call *call, int r)
     call_free(call);
 }
 
+bool call_given_up(struct call *call)
+{
+    struct calls *calls = call->fs->calls;
+    bool answered;
+
+    pthread_mutex_lock(&calls->mu);
+    answered = call->answered;
+    pthread_mutex_unlock(&calls->mu);
+    return answered;
+}
+
+void call_reply_write(struct call *call, size_t n)
+{
+    if (claim(call))
+        fuse_reply_write(call->req, n);
+    call_free(call);
+}
+
 void call_reply_none(struct call *call)
 {
     claim(call);

@@ -40,6 +40,7 @@ struct call {
     size_t size;
     uint64_t offset;
     void *data; /* malloc'ed */
+    bool more;  /* of write: another piece is to follow */
     int r;
     void (*then)(struct call *call, struct oinfo *info); /* continuation of call_with_info() */
 };
@@ -51,6 +52,10 @@ void calls_free(struct calls *calls);
 /* A call for this request; NULL when out of memory (the request is then answered ENOMEM). */
 struct call *call_new(struct fs *fs, fuse_req_t req);
 
+/* Has the watcher answered it already? Then nothing more is to be done for it, but to end it. */
+bool call_given_up(struct call *call);
+
+void call_reply_write(struct call *call, size_t n);
 void call_reply_err(struct call *call, int r); /* 0 or a negative errno */
 void call_reply_none(struct call *call);       /* the call ends, the request was answered otherwise */
 void call_reply_attr(struct call *call, const struct stat *st, int64_t ttl_ms);

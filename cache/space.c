@@ -1,0 +1,110 @@
+/*
+ * Waiting for room. A write for which there is none waits, holding no thread, while a change of an object is under
+ * way that may free some when it ends: what it sends is clean then, and clean data can be dropped. When nothing of
+ * the kind is under way the write gets ENOSPC. Whoever frees room, or ends without, calls space_wake(): the waiters
+ * look again, on a worker.
+ */
+#include "cfile.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct room_waiter {
+    struct list link; /* in cache->room_waiters, guarded by cache->mu */
+    struct job job;
+    struct cfile *cf; /* a reference */
+    uint64_t n;
+    cache_done *done;
+    void *arg;
+};
+
+static void look_again(struct job *job);
+
+void space_begin(struct cache *cache)
+{
+    pthread_mutex_lock(&cache->mu);
+    cache->freeing++;
+    pthread_mutex_unlock(&cache->mu);
+}
+
+void space_wake(struct cache *cache)
+{
+    struct list waiters;
+
+    list_init(&waiters);
+    pthread_mutex_lock(&cache->mu);
+    list_splice_tail(&waiters, &cache->room_waiters);
+    pthread_mutex_unlock(&cache->mu);
+    list_for_each_safe (it, &waiters) {
+        struct room_waiter *w = list_entry(it, struct room_waiter, link);
+
+        list_del(it);
+        w->job.run = look_again;
+        pool_submit(cache->pool, POOL_META, &w->job);
+    }
+}
+
+void space_end(struct cache *cache)
+{
+    pthread_mutex_lock(&cache->mu);
+    cache->freeing--;
+    pthread_mutex_unlock(&cache->mu);
+    space_wake(cache);
+}
+
+static void answer(struct room_waiter *w, int r)
+{
+    struct cache *cache = w->cf->cache;
+
+    w->done(w->arg, r);
+    cfile_release(w->cf);
+    free(w);
+    cache_busy(cache, -1);
+}
+
+/* 0: there is room; -EINPROGRESS: it waits; -ENOSPC. */
+static int room_or_wait(struct room_waiter *w)
+{
+    struct cache *cache = w->cf->cache;
+    bool waits;
+
+    if (!evict_for_write(w->cf, w->n))
+        return 0;
+    pthread_mutex_lock(&cache->mu);
+    waits = cache->freeing > 0;
+    if (waits)
+        list_add_tail(&cache->room_waiters, &w->link);
+    pthread_mutex_unlock(&cache->mu);
+    /* What ended just before it was in the list has woken nobody. */
+    return waits ? -EINPROGRESS : evict_for_write(w->cf, w->n);
+}
+
+static void look_again(struct job *job)
+{
+    struct room_waiter *w = list_entry(job, struct room_waiter, job);
+    int r = room_or_wait(w);
+
+    if (r != -EINPROGRESS)
+        answer(w, r);
+}
+
+bool cfile_await_room(struct cfile *cf, uint64_t n, cache_done *done, void *arg)
+{
+    struct room_waiter *w = calloc(1, sizeof(*w));
+    int r;
+
+    if (!w)
+        return false;
+    *w = (struct room_waiter){.cf = cfile_hold(cf), .n = n, .done = done, .arg = arg};
+    cache_busy(cf->cache, 1);
+    r = room_or_wait(w);
+    if (r == -ENOSPC) {
+        cfile_release(cf);
+        free(w);
+        cache_busy(cf->cache, -1);
+        return false;
+    }
+    if (!r)
+        answer(w, 0);
+    return true;
+}
