@@ -1,3 +1,4 @@
+#include "hidden.h"
 #include "journal.h"
 #include "stream.h"
 
@@ -126,6 +127,9 @@ static void cfile_destroy(struct cfile *cf, bool keep_data)
         journal_remove(cf);
     if (cf->path && !keep_data)
         unlink(cf->path);
+    for (size_t i = 0; i < cf->n_bases && !keep_data; i++)
+        if (hidden_is(cf->cache, cf->bases[i].key))
+            hidden_remove(cf->cache, cf->bases[i].key);
     if (cf->resume)
         journal_state_free(cf->resume);
     free(cf->resume);
@@ -290,6 +294,8 @@ void cfile_prune_bases(struct cfile *cf)
             i++;
             continue;
         }
+        if (hidden_is(cf->cache, cf->bases[i].key))
+            hidden_remove(cf->cache, cf->bases[i].key);
         free(cf->bases[i].key);
         oinfo_put(cf->bases[i].info);
         cf->bases[i] = cf->bases[--cf->n_bases];

@@ -157,9 +157,17 @@ struct cfile {
     uint64_t frontier;     /* all before it was written in order, since it was made or emptied */
     struct stream *stream; /* sends the file while it is written, or NULL (stream.h) */
     bool stream_refused;   /* has failed: not again until it is emptied */
-    uint64_t flushed;      /* bytes sent by flushes since open */
-    bool written;          /* bytes were written since it was made or emptied */
-    bool served;           /* bytes of the base were returned to a reader */
+    unsigned sending;      /* requests of its streams under way */
+    /* Segments (stream.h): what was written last without a gap, and from where on no segment has it. */
+    uint64_t run_start, run_end, segment_next;
+    struct stream *segment;   /* the one that takes in parts */
+    unsigned segments;        /* that are alive */
+    bool segments_refused;    /* one has failed: no more until it is sent */
+    bool squeezed;            /* the cache is full: whatever may leave it, leaves it */
+    struct change *unsettled; /* the upload that waits for the segments to end */
+    uint64_t flushed;         /* bytes sent by flushes since open */
+    bool written;             /* bytes were written since it was made or emptied */
+    bool served;              /* bytes of the base were returned to a reader */
 
     /* Appending (append.c). */
     uint64_t plain_gen;    /* the last change of the content that was no append */
@@ -217,7 +225,7 @@ struct cache {
     uint64_t busy; /* changes, fetches and name questions under way */
     bool draining;
     struct list room_waiters;    /* writes that wait for room, space.c */
-    unsigned freeing;            /* what is under way that will free some */
+    atomic_uint freeing;         /* what is under way that will free some; less only under mu */
     uint64_t space_check;        /* bytes written since the free space was last looked at */
     atomic_llong writes_refused; /* when the key was first refused a write, seconds since 1970; 0: never */
 };
@@ -393,16 +401,22 @@ void evict_account(struct cfile *cf);
 /* Drops idle clean files until the cache holds no more than its size, or `bytes`. */
 void evict_shrink(struct cache *cache);
 void evict_shrink_to(struct cache *cache, uint64_t bytes);
-/* May `n` more bytes be written? 0 or -ENOSPC. */
+/* May `n` more bytes come for a while? 0 or -ENOSPC. */
 int evict_reserve(struct cache *cache, uint64_t n);
-/* The same for bytes to be fetched into cf, whose own clean data may go for it. No lock held. */
-int evict_for_fetch(struct cfile *cf, uint64_t n);
-/* The same for bytes to be written to cf: clean data of open files may go for it. */
+/*
+ * May `n` more bytes be fetched into cf, whose own clean data may go for it. No lock held. `anyway`: there is
+ * nothing left to wait for, and a read does not fail for what was written: the disk's free space alone is looked at.
+ */
+int evict_for_fetch(struct cfile *cf, uint64_t n, bool anyway);
+/* May they be written to cf? Clean data of open files may go for it. 0 or -ENOSPC. */
 int evict_for_write(struct cfile *cf, uint64_t n);
 
 /* -------------------------------------------------------------------------------------------- space.c */
 
-/* Something has begun, or is over, that makes data clean: room for those who wait for it. No lock held. */
+/*
+ * Something has begun (any lock may be held), or is over (none), that makes data clean: room for those who wait for
+ * it.
+ */
 void space_begin(struct cache *cache);
 void space_end(struct cache *cache);
 /* Room was made. No lock held. */

@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SAME_TICK_NS 20000000 /* the coarse clock stands still for less */
-#define ACCOUNT_MAX (256u << 10) /* bytes written to a file before the cache counts them */
+#define SAME_TICK_NS 20000000     /* the coarse clock stands still for less */
+#define ACCOUNT_MAX  (256u << 10) /* bytes written to a file before the cache counts them */
 
 /*
  * A write to the page cache of up to this is cheap; a larger one makes the kernel look for larger runs of free pages,
@@ -159,8 +159,6 @@ static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_
         if (!r) {
             if (offset + n > cf->attr.size)
                 cf->attr.size = offset + n;
-            if (offset <= cf->frontier && offset + n > cf->frontier)
-                cf->frontier = offset + n;
             move_mtime(&cf->attr.mtime);
             cf->times_set = false;
             cf->written = true;
@@ -169,7 +167,7 @@ static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_
                 timer = append_written(cf, how);
             else
                 cf->plain_gen = cf->gen;
-            streams = stream_wrote(cf);
+            streams = stream_wrote(cf, offset, n);
             cf->unaccounted += n;
             count = cf->unaccounted >= (account < ACCOUNT_MAX ? account : ACCOUNT_MAX);
         }

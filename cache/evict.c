@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#define FOR_READERS (8u << 20)  /* what writers leave of the cache */
 #define CHECK_EVERY (16u << 20) /* bytes written between two looks at the disk's free space */
 
 void evict_account(struct cfile *cf)
@@ -52,6 +53,40 @@ static bool disk_is_low(const struct cache *cache, uint64_t n)
     return available < guard + n;
 }
 
+/* May `n` more bytes come? 0 or -ENOSPC. `writer`: some is left for those who read. */
+static int reserve(struct cache *cache, uint64_t n, bool writer)
+{
+    uint64_t size = cache->config.cache_size;
+    bool full, look;
+
+    if (writer)
+        size -= size / 16 < FOR_READERS ? size / 16 : FOR_READERS;
+    pthread_mutex_lock(&cache->mu);
+    cache->space_check += n;
+    look = cache->space_check >= CHECK_EVERY;
+    if (look)
+        cache->space_check = 0;
+    full = cache->cached_bytes + n > size;
+    pthread_mutex_unlock(&cache->mu);
+    if (full) {
+        evict_shrink_to(cache, size > n ? size - n : 0);
+        pthread_mutex_lock(&cache->mu);
+        full = cache->cached_bytes + n > size;
+        pthread_mutex_unlock(&cache->mu);
+        if (full)
+            return -ENOSPC;
+    }
+    if (!look || !disk_is_low(cache, CHECK_EVERY))
+        return 0;
+    evict_shrink_to(cache, 0);
+    if (!disk_is_low(cache, CHECK_EVERY))
+        return 0;
+    pthread_mutex_lock(&cache->mu);
+    cache->space_check = CHECK_EVERY; /* the next write looks again */
+    pthread_mutex_unlock(&cache->mu);
+    return -ENOSPC;
+}
+
 /*
  * Drops what is clean of a file that is open: a reader of more than the cache holds. What lies ahead of it is spared,
  * if `spare`. io keeps readers and writers out, and a range that is on its way down is remote, so it is not touched.
@@ -81,15 +116,20 @@ static void drop_clean(struct cfile *cf, bool spare)
     evict_account(cf);
 }
 
-int evict_for_fetch(struct cfile *cf, uint64_t n)
+int evict_for_fetch(struct cfile *cf, uint64_t n, bool anyway)
 {
-    int r = evict_reserve(cf->cache, n);
+    int r = reserve(cf->cache, n, false);
 
     for (int spare = 1; r == -ENOSPC && spare >= 0; spare--) {
         drop_clean(cf, spare);
-        r = evict_reserve(cf->cache, n);
+        r = reserve(cf->cache, n, false);
     }
-    return r;
+    return r && anyway && !disk_is_low(cf->cache, n) ? 0 : r;
+}
+
+int evict_reserve(struct cache *cache, uint64_t n)
+{
+    return reserve(cache, n, false);
 }
 
 /* The clean data of all open files. */
@@ -107,45 +147,15 @@ static void drop_all(struct cache *cache)
 
 int evict_for_write(struct cfile *cf, uint64_t n)
 {
-    int r = evict_reserve(cf->cache, n);
+    int r = reserve(cf->cache, n, true);
 
     if (r == -ENOSPC) {
         drop_clean(cf, false);
-        r = evict_reserve(cf->cache, n);
+        r = reserve(cf->cache, n, true);
     }
     if (r == -ENOSPC) {
         drop_all(cf->cache);
-        r = evict_reserve(cf->cache, n);
+        r = reserve(cf->cache, n, true);
     }
     return r;
-}
-
-int evict_reserve(struct cache *cache, uint64_t n)
-{
-    bool full, look;
-
-    pthread_mutex_lock(&cache->mu);
-    cache->space_check += n;
-    look = cache->space_check >= CHECK_EVERY;
-    if (look)
-        cache->space_check = 0;
-    full = cache->cached_bytes + n > cache->config.cache_size;
-    pthread_mutex_unlock(&cache->mu);
-    if (full) {
-        evict_shrink_to(cache, cache->config.cache_size > n ? cache->config.cache_size - n : 0);
-        pthread_mutex_lock(&cache->mu);
-        full = cache->cached_bytes + n > cache->config.cache_size;
-        pthread_mutex_unlock(&cache->mu);
-        if (full)
-            return -ENOSPC;
-    }
-    if (!look || !disk_is_low(cache, CHECK_EVERY))
-        return 0;
-    evict_shrink_to(cache, 0);
-    if (!disk_is_low(cache, CHECK_EVERY))
-        return 0;
-    pthread_mutex_lock(&cache->mu);
-    cache->space_check = CHECK_EVERY; /* the next write looks again */
-    pthread_mutex_unlock(&cache->mu);
-    return -ENOSPC;
 }

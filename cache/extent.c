@@ -441,6 +441,7 @@ struct change {
     void (*apply)(struct extent *e, const struct change *change);
     uint32_t epoch;
     int base;
+    uint64_t start, base_offset; /* what stands at `start` of the map stands at base_offset of the base */
 };
 
 /* Applies the change to [start, end), which is not empty. Two nodes and the base were reserved. */
@@ -478,6 +479,15 @@ static void apply_commit(struct extent *e, const struct change *change)
         return;
     e->base = change->base;
     e->base_offset = e->start;
+    e->epoch = 0;
+}
+
+static void apply_settle(struct extent *e, const struct change *change)
+{
+    if (e->base != EXTENT_NEW || e->epoch > change->epoch)
+        return;
+    e->base = change->base;
+    e->base_offset = change->base_offset + (e->start - change->start);
     e->epoch = 0;
 }
 
@@ -705,6 +715,25 @@ int extent_map_commit(struct extent_map *map, uint32_t epoch, int base, uint64_t
         return r;
     map_change(map, 0, end, &change);
     return 0;
+}
+
+int extent_map_settle(struct extent_map *map, uint64_t start, uint64_t end, uint32_t epoch, int base,
+                      uint64_t base_offset)
+{
+    const struct change change = {
+        .apply = apply_settle, .epoch = epoch, .base = base, .start = start, .base_offset = base_offset};
+    int r;
+
+    if (end > map->size)
+        end = map->size;
+    if (start >= end)
+        return 0;
+    r = nodes_reserve(map, 2);
+    if (r == 0)
+        r = refs_reserve(map);
+    if (r == 0)
+        map_change(map, start, end, &change);
+    return r;
 }
 
 bool extent_map_find(const struct extent_map *map, uint64_t offset, struct extent *out)

@@ -68,6 +68,13 @@ int extent_map_drop(struct extent_map *map, uint64_t start, uint64_t end);
  */
 int extent_map_commit(struct extent_map *map, uint32_t epoch, int base, uint64_t size);
 
+/*
+ * What of [start, end) is dirty of `epoch` or of one before stands in `base` too now, from base_offset on: it becomes
+ * clean.
+ */
+int extent_map_settle(struct extent_map *map, uint64_t start, uint64_t end, uint32_t epoch, int base,
+                      uint64_t base_offset);
+
 /* The extent that holds `offset`; false at or beyond the size. */
 bool extent_map_find(const struct extent_map *map, uint64_t offset, struct extent *out);
 

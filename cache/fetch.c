@@ -9,7 +9,7 @@
  * A 412 means that the object was replaced. While nobody has read bytes of the old one and nothing was changed
  * here, the file moves on to the new object; otherwise the read fails with ESTALE and one log line.
  */
-#include "cfile.h"
+#include "hidden.h"
 
 #include "../oss/base_log.h"
 
@@ -40,6 +40,7 @@ struct fetch {
     uint64_t start, end; /* range of the file */
     uint64_t base_offset;
     uint64_t pos; /* readable up to here */
+    int no_room;  /* -ENOSPC, when there is nothing left to wait for */
     bool whole;   /* the whole object: readable only at the end */
     bool skipped; /* a part of it belongs to another base by now, and was not written */
     struct list waiters;
@@ -191,9 +192,8 @@ static int run(struct fetch *f, char **key)
         return 0; /* written over or replaced meanwhile: the readers look again */
     if (!*key)
         return -ENOMEM;
-    r = evict_for_fetch(f->cf, f->end - f->start);
-    if (r)
-        return r;
+    if (f->no_room)
+        return f->no_room;
     r = -EIO;
     for (int i = 0; r == -EIO && i < (f->whole ? WHOLE_TRIES : 1); i++) {
         f->pos = f->start;
@@ -224,9 +224,8 @@ static int believe_whole(struct fetch *f)
     return r;
 }
 
-static void fetch_run(struct job *job)
+static void fetch_now(struct fetch *f)
 {
-    struct fetch *f = list_entry(job, struct fetch, job);
     struct cfile *cf = f->cf;
     struct cache *cache = cf->cache;
     struct list served;
@@ -241,6 +240,8 @@ static void fetch_run(struct job *job)
     pthread_mutex_unlock(&cf->mu);
     if (r == -ESTALE && key && move_on(cf, key))
         r = 0; /* the readers look again, at the new object */
+    if ((r == -ENOENT || r == -ESTALE) && key && hidden_is(cache, key))
+        r = hidden_lost(cf, key);
     if (r == -ENOENT)
         r = -ESTALE; /* deleted by another host: the handle is, not the name */
     pthread_mutex_lock(&cf->mu);
@@ -252,6 +253,34 @@ static void fetch_run(struct job *job)
     free(f);
     cfile_release(cf);
     cache_busy(cache, -1);
+}
+
+static void fetch_room(void *arg, int r)
+{
+    struct fetch *f = arg;
+
+    f->no_room = r;
+    pool_submit(f->cf->cache->pool, POOL_BULK, &f->job);
+}
+
+static void fetch_run(struct job *job)
+{
+    struct fetch *f = list_entry(job, struct fetch, job);
+    bool last;
+    int r;
+
+    /* An upload that needs some bytes around a short change would wait for itself. */
+    pthread_mutex_lock(&f->cf->mu);
+    last = f->no_room || f->cf->upload_gen != 0;
+    pthread_mutex_unlock(&f->cf->mu);
+    r = evict_for_fetch(f->cf, f->end - f->start, last);
+    if (r == -ENOSPC && !last) {
+        if (cfile_await_room(f->cf, f->end - f->start, fetch_room, f))
+            return;
+        r = evict_for_fetch(f->cf, f->end - f->start, true);
+    }
+    f->no_room = r;
+    fetch_now(f);
 }
 
 /* mu held: a new fetch from the start of `ex` to `end`, of one base. NULL when out of memory. */

@@ -140,6 +140,22 @@ void hidden_remove(struct cache *cache, const char *key)
     remove_later(cache, key, false);
 }
 
+int hidden_lost(struct cfile *cf, const char *key)
+{
+    struct extent ex;
+
+    pthread_mutex_lock(&cf->mu);
+    for (uint64_t at = 0; extent_map_next_remote(cf->map, at, UINT64_MAX, &ex); at = ex.end) {
+        const struct base *base = cfile_base(cf, ex.base);
+
+        if (base && !strcmp(base->key, key))
+            log_err("%s: the bytes from %llu to %llu are lost: the service no longer has %s", cf->key,
+                    (unsigned long long)ex.start, (unsigned long long)ex.end, key);
+    }
+    pthread_mutex_unlock(&cf->mu);
+    return -EIO;
+}
+
 /* ------------------------------------------------------------------------------------------- the next mount */
 
 static bool is_base(struct cfile **files, size_t n, const char *key)

@@ -29,6 +29,12 @@ void hidden_remove(struct cache *cache, const char *key);
 /* Is this the key of such an object? */
 bool hidden_is(const struct cache *cache, const char *key);
 
+/*
+ * The service has lost an object that `cf` is based on: the log names the ranges of the file that are gone with it.
+ * Returns -EIO. mu not held.
+ */
+int hidden_lost(struct cfile *cf, const char *key);
+
 /* At the mount, after the journals were taken up: removes what is left of earlier daemons. Does not wait. */
 void hidden_recover(struct cache *cache);
 

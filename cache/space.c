@@ -4,7 +4,7 @@
  * the kind is under way the write gets ENOSPC. Whoever frees room, or ends without, calls space_wake(): the waiters
  * look again, on a worker.
  */
-#include "cfile.h"
+#include "stream.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -22,9 +22,7 @@ static void look_again(struct job *job);
 
 void space_begin(struct cache *cache)
 {
-    pthread_mutex_lock(&cache->mu);
-    cache->freeing++;
-    pthread_mutex_unlock(&cache->mu);
+    atomic_fetch_add(&cache->freeing, 1);
 }
 
 void space_wake(struct cache *cache)
@@ -47,7 +45,7 @@ void space_wake(struct cache *cache)
 void space_end(struct cache *cache)
 {
     pthread_mutex_lock(&cache->mu);
-    cache->freeing--;
+    atomic_fetch_sub(&cache->freeing, 1);
     pthread_mutex_unlock(&cache->mu);
     space_wake(cache);
 }
@@ -62,6 +60,24 @@ static void answer(struct room_waiter *w, int r)
     cache_busy(cache, -1);
 }
 
+/* Nothing will free any by itself: what could leave of the file, then of any other, is made to. */
+static void squeeze(struct cfile *cf)
+{
+    struct cache *cache = cf->cache;
+    struct cfile **files;
+    ssize_t n;
+
+    segment_squeeze(cf);
+    if (atomic_load(&cache->freeing) > 0)
+        return;
+    n = cfile_collect(cache, "", &files);
+    for (ssize_t i = 0; i < n; i++) {
+        segment_squeeze(files[i]);
+        cfile_release(files[i]);
+    }
+    free(n < 0 ? NULL : files);
+}
+
 /* 0: there is room; -EINPROGRESS: it waits; -ENOSPC. */
 static int room_or_wait(struct room_waiter *w)
 {
@@ -70,8 +86,10 @@ static int room_or_wait(struct room_waiter *w)
 
     if (!evict_for_write(w->cf, w->n))
         return 0;
+    if (atomic_load(&cache->freeing) == 0)
+        squeeze(w->cf);
     pthread_mutex_lock(&cache->mu);
-    waits = cache->freeing > 0;
+    waits = atomic_load(&cache->freeing) > 0;
     if (waits)
         list_add_tail(&cache->room_waiters, &w->link);
     pthread_mutex_unlock(&cache->mu);

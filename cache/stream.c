@@ -1,6 +1,7 @@
 #include "stream.h"
 
 #include "append.h"
+#include "hidden.h"
 
 #include "../oss/base_log.h"
 
@@ -24,62 +25,92 @@ static void stream_free(struct stream *st)
     free(st);
 }
 
-static struct stream *stream_new(struct cfile *cf)
+/* What Initiate says of the file, and how its parts are cut. */
+static int begin_own(struct stream *st)
 {
+    struct cfile *cf = st->cf;
     const struct plan_limits *limits = &cf->cache->config.limits;
-    struct stream *st = calloc(1, sizeof(*st));
-    int r = st ? 0 : -ENOMEM;
+    int r = upload_headers(&st->headers, &cf->headers, &cf->attr);
 
-    if (!r && !(st->key = strdup(cf->key)))
-        r = -ENOMEM;
-    if (!r)
-        r = upload_headers(&st->headers, &cf->headers, &cf->attr);
-    if (r) {
-        if (st)
-            stream_free(st);
-        return NULL;
-    }
+    st->key = strdup(cf->key);
+    if (r || !st->key)
+        return -ENOMEM;
     /* What is known only when the last byte is written does not go with Initiate. */
     kv_del(&st->headers, "x-oss-meta-mtime");
     kv_del(&st->headers, "x-oss-meta-mtime-ns");
-    st->cf = cf;
     st->attr = cf->attr;
-    st->initiate.run = initiate_run;
-    st->end.run = end_run;
+    st->reach = plan_stream_reach(limits, cf->cache->config.cache_size);
     if (cf->attr.size > cf->frontier) {
         st->part_size = plan_part_size(cf->attr.size, limits->part_size, limits);
         st->reach = limits->object_max;
-    } else {
-        st->reach = plan_stream_reach(limits, cf->cache->config.cache_size);
     }
+    return 0;
+}
+
+struct stream *stream_new(struct cfile *cf, bool segment)
+{
+    struct stream *st = calloc(1, sizeof(*st));
+
+    if (!st)
+        return NULL;
+    st->cf = cf;
+    st->segment = segment;
+    st->initiate.run = initiate_run;
+    st->end.run = end_run;
+    if (!segment && begin_own(st)) {
+        stream_free(st);
+        return NULL;
+    }
+    st->initiating = true;
+    st->running = 1;
+    cf->sending++;
+    pool_submit(cf->cache->uploads, POOL_META, &st->initiate);
     return st;
 }
 
-/* Nothing of it is under way any more, and nobody knows it. Blocks for the abort. */
-static void end(struct stream *st)
+void stream_end(struct stream *st)
 {
     struct cfile *cf = st->cf;
     struct oss *oss = cf->cache->oss;
     struct cache *cache = cf->cache;
+    bool counted = st->counted;
+    struct change *next = NULL;
     struct oss_error err;
 
-    if (!st->completed) {
-        if (*st->id && oss->ops->abort(oss, st->key, st->id, &err))
-            cache_log_error("aborting the upload", st->key, &err);
-        pthread_mutex_lock(&cf->mu);
-        /* One whose id was never learnt is the last INTENT, unless another has begun since. */
-        if (*st->id || (!cf->stream && cf->upload_gen == 0))
-            journal_end(cf, st->id);
-        pthread_mutex_unlock(&cf->mu);
-    }
+    if (!st->completed && *st->id && oss->ops->abort(oss, st->key, st->id, &err))
+        cache_log_error("aborting the upload", st->key, &err);
+    pthread_mutex_lock(&cf->mu);
+    if (st->segment)
+        next = segment_ended(st);
+    /* One whose id was never learnt is the last INTENT, unless another has begun since. */
+    else if (!st->completed && (*st->id || (!cf->stream && cf->upload_gen == 0)))
+        journal_end(cf, st->id);
+    pthread_mutex_unlock(&cf->mu);
     stream_free(st);
+    if (next)
+        next->begin(next);
+    if (counted)
+        space_end(cache);
     cfile_release(cf);
     cache_busy(cache, -1);
 }
 
 static void end_run(struct job *job)
 {
-    end(list_entry(job, struct stream, end));
+    struct stream *st = list_entry(job, struct stream, end);
+
+    if (st->segment && !st->dropped)
+        segment_complete(st);
+    else
+        stream_end(st);
+}
+
+bool stream_over(struct stream *st)
+{
+    bool over = st->running == 0 && (st->dropped || st->closing) && !st->ending;
+
+    st->ending = st->ending || over;
+    return over;
 }
 
 void stream_drop(struct cfile *cf)
@@ -90,7 +121,7 @@ void stream_drop(struct cfile *cf)
         return;
     cf->stream = NULL;
     st->dropped = true;
-    if (st->running == 0)
+    if (stream_over(st))
         pool_submit(cf->cache->pool, POOL_META, &st->end);
 }
 
@@ -102,13 +133,19 @@ void stream_finish(struct stream *st, bool completed)
     pthread_mutex_lock(&cf->mu);
     st->dropped = true;
     st->completed = completed;
-    last = st->running == 0;
+    last = stream_over(st);
     pthread_mutex_unlock(&cf->mu);
     if (last)
-        end(st);
+        stream_end(st);
 }
 
 /* ------------------------------------------------------------------------------------------- the parts */
+
+/* How far the writer has come. */
+static uint64_t sealed(const struct stream *st)
+{
+    return st->segment ? st->cf->run_end : st->cf->frontier;
+}
 
 /* The next part of the schedule; NULL when there is none (or no memory). */
 static struct stream_part *cut_part(struct stream *st)
@@ -120,12 +157,12 @@ static struct stream_part *cut_part(struct stream *st)
     if (st->n_parts >= config->limits.parts_max)
         return NULL;
     if (st->part_size) {
-        offset = st->n_parts * st->part_size;
+        offset = st->start + st->n_parts * st->part_size;
         size = st->part_size;
     } else {
         plan_stream_part((int)st->n_parts + 1, &config->limits, config->cache_size, &offset, &size);
     }
-    if (offset + size > st->cf->frontier)
+    if (offset + size > sealed(st) || offset + size > (st->segment ? st->limit : stream_limit(st->cf)))
         return NULL;
     v = realloc(st->parts, (st->n_parts + 1) * sizeof(struct stream_part *));
     if (v)
@@ -142,15 +179,14 @@ static struct stream_part *cut_part(struct stream *st)
     return p;
 }
 
-/* Sends what is sealed; mu held. */
-static void go(struct stream *st)
+void stream_go(struct stream *st)
 {
     struct cfile *cf = st->cf;
 
-    while (*st->id && st->running < cf->cache->config.parallel_count) {
+    while (*st->id && !st->closing && cf->sending < cf->cache->config.parallel_count) {
         struct stream_part *p = st->next < st->n_parts ? st->parts[st->next] : cut_part(st);
 
-        if (!p || p->offset + p->part.size > cf->frontier)
+        if (!p || p->offset + p->part.size > sealed(st))
             break;
         st->next++;
         if (p->state != PART_NONE)
@@ -159,25 +195,42 @@ static void go(struct stream *st)
         p->cut = false;
         p->epoch = 0;
         st->running++;
+        cf->sending++;
         pool_submit(cf->cache->uploads, POOL_BULK, &p->job);
     }
+    if (st->segment && !st->closing && st->start + st->n_parts * st->part_size >= st->limit)
+        segment_close(cf);
 }
 
 /* A request of it has come back; mu held, and is given up. On a worker. */
 static void came_back(struct stream *st, struct job *joined)
 {
     struct cfile *cf = st->cf;
-    bool last;
+    bool over;
 
     st->running--;
-    if (!st->taken && !st->dropped)
-        go(st);
-    last = st->dropped && st->running == 0;
+    cf->sending--;
+    if (cf->stream)
+        stream_go(cf->stream);
+    if (cf->segment)
+        stream_go(cf->segment);
+    over = stream_over(st);
     pthread_mutex_unlock(&cf->mu);
     if (joined)
         pool_submit(cf->cache->uploads, POOL_BULK, joined);
-    if (last)
-        end(st);
+    if (over)
+        end_run(&st->end);
+}
+
+/* Are all bytes of it here, and nowhere else? mu held. */
+static bool all_dirty(const struct cfile *cf, uint64_t at, uint64_t end)
+{
+    struct extent ex;
+
+    for (; at < end && extent_map_find(cf->map, at, &ex); at = ex.end)
+        if (ex.base != EXTENT_NEW)
+            return false;
+    return at >= end;
 }
 
 /* Was any of it written since its bytes were read? mu held. */
@@ -198,10 +251,16 @@ static void failed(struct stream *st, int r, const struct oss_error *err)
 
     if (st->dropped || st->taken)
         return;
-    log_warn("%s is sent when it is closed: a part could not be sent before (%s)", st->key,
-             *err->code ? err->code : strerror(-r));
-    cf->stream_refused = true;
-    stream_drop(cf);
+    log_warn("%s%s: a part could not be sent before the close (%s)", cf->key,
+             st->segment ? " (beyond the cache)" : "", *err->code ? err->code : strerror(-r));
+    if (!st->segment) {
+        cf->stream_refused = true;
+        stream_drop(cf);
+        return;
+    }
+    cf->segments_refused = true;
+    segment_close(cf);
+    st->dropped = true;
 }
 
 static void part_run(struct job *job)
@@ -215,7 +274,7 @@ static void part_run(struct job *job)
     int r = 0;
 
     pthread_mutex_lock(&cf->mu);
-    needed = !st->dropped && !p->cut;
+    needed = !st->dropped && !p->cut && all_dirty(cf, p->offset, p->offset + p->part.size);
     /* Whoever writes from now on marks the map with a later one, even if his bytes come in time. */
     if (needed)
         p->epoch = cf->epoch++;
@@ -236,7 +295,7 @@ static void part_run(struct job *job)
     } else {
         p->part = sent;
         p->state = PART_SENT;
-        if (!st->dropped)
+        if (!st->dropped && !st->segment)
             journal_part(cf, p->offset, &sent);
     }
     job = p->joined;
@@ -251,11 +310,14 @@ static void initiate_run(struct job *job)
     struct oss *oss = cf->cache->oss;
     struct oss_put_opts opts = {.headers = &st->headers};
     struct oss_error err = {.next_position = -1};
-    char id[OSS_UPLOADID_SIZE] = "";
-    int r;
+    char id[OSS_UPLOADID_SIZE] = "", key[OSS_KEY_MAX + 2];
+    int r = 0;
 
+    if (st->segment && !(r = hidden_new(cf->cache, key)) && !(st->key = strdup(key)))
+        r = -ENOMEM;
     pthread_mutex_lock(&cf->mu);
-    r = st->dropped ? -ECANCELED : journal_intent(cf);
+    if (!r)
+        r = st->dropped ? -ECANCELED : st->segment ? 0 : journal_intent(cf);
     pthread_mutex_unlock(&cf->mu);
     if (!r)
         r = oss->ops->initiate(oss, st->key, &opts, id, &err);
@@ -263,7 +325,7 @@ static void initiate_run(struct job *job)
     st->initiating = false;
     if (!r) {
         memcpy(st->id, id, sizeof(st->id));
-        r = journal_upload(cf, id);
+        r = st->segment ? 0 : journal_upload(cf, id);
     }
     if (r)
         failed(st, r, &err);
@@ -281,39 +343,41 @@ static bool may_begin(const struct cfile *cf)
     uint64_t offset, size;
 
     if (cf->frontier <= config->limits.multipart_threshold || cf->stream_refused || cf->orphan || cf->n_bases > 0 ||
-        cf->upload_gen != 0 || cf->upload_queued || cf->unclear || append_planned(cf) || cf->state != CFILE_DIRTY)
+        cf->segments > 0 || cf->upload_gen != 0 || cf->upload_queued || cf->unclear || append_planned(cf) ||
+        cf->state != CFILE_DIRTY)
         return false;
     plan_stream_part(1, &config->limits, config->cache_size, &offset, &size);
     return cf->frontier >= size;
 }
 
-bool stream_wrote(struct cfile *cf)
+bool stream_wrote(struct cfile *cf, uint64_t offset, uint64_t n)
 {
-    if (!cf->stream)
-        return may_begin(cf);
-    go(cf->stream);
-    return false;
+    if (offset <= cf->frontier && offset + n > cf->frontier)
+        cf->frontier = offset + n;
+    segment_wrote(cf, offset, n);
+    if (cf->stream)
+        stream_go(cf->stream);
+    if (cf->segment)
+        stream_go(cf->segment);
+    return (!cf->stream && may_begin(cf)) || segment_due(cf);
 }
 
 void stream_begin(struct cfile *cf)
 {
+    struct cache *cache = cf->cache;
     struct stream *st = NULL;
 
     cfile_hold(cf);
-    cache_busy(cf->cache, 1);
+    cache_busy(cache, 1);
     pthread_mutex_lock(&cf->mu);
     if (!cf->stream && may_begin(cf))
-        st = stream_new(cf);
-    if (st) {
-        cf->stream = st;
-        st->initiating = true;
-        st->running = 1;
-        pool_submit(cf->cache->uploads, POOL_META, &st->initiate);
-    }
+        st = cf->stream = stream_new(cf, false);
+    else if (segment_due(cf))
+        st = segment_begin(cf);
     pthread_mutex_unlock(&cf->mu);
     if (st)
         return;
-    cache_busy(cf->cache, -1);
+    cache_busy(cache, -1);
     cfile_release(cf);
 }
 
@@ -328,6 +392,7 @@ void stream_truncated(struct cfile *cf, uint64_t size)
 
     if (size < cf->frontier)
         cf->frontier = size;
+    segment_truncated(cf, size);
     if (size == 0) {
         cf->stream_refused = false;
         stream_drop(cf);

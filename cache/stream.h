@@ -13,6 +13,14 @@
  * of its parts has come back, and the file is as if it had never streamed. The journal knows INTENT, UPLOAD and PART
  * of it without COMMIT, so that a crash leaves nothing behind and publishes nothing.
  *
+ * Segments. A part sent under the file's own key can be read by nobody before the upload is completed, so it stays on
+ * disk, and no more than half of cache_size leaves in this way. What is written beyond goes, in segments of up to
+ * a quarter of cache_size (at most 1 GiB), to objects under hidden keys (hidden.h): multipart uploads like the
+ * other, completed as soon as all their parts are there. A segment that is completed is a base of the extent map, no
+ * more and no less: its bytes are clean, so they may be dropped, read again, written over, cut off; the upload
+ * of the file copies them (UploadPartCopy, tied to the ETag), and when the map names the base no more, the hidden
+ * object is deleted. A segment that fails leaves its range as it was: dirty, here.
+ *
  * All here is guarded by cf->mu. A stream lives, with a reference of its file, until it was dropped or ended by the
  * upload that took it and none of its requests is under way.
  */
@@ -45,19 +53,23 @@ struct stream {
     struct attr attr;      /* as sent with Initiate */
     struct kvlist headers; /* the same as headers, without the times */
     char id[OSS_UPLOADID_SIZE];
-    uint64_t part_size; /* of all parts, the size of the file being known; 0: by the schedule */
-    uint64_t reach;     /* the first byte that the schedule does not reach */
+    bool segment;
+    uint64_t start, limit; /* of a segment: where it begins and where it ends at most */
+    bool counted;          /* space_begin() was called for it */
+    bool closing;          /* it takes in no more parts: completed when all have come back */
+    uint64_t part_size;    /* of all parts, the size of the file being known; 0: by the schedule */
+    uint64_t reach;        /* the first byte that the schedule does not reach */
     struct stream_part **parts;
     size_t n_parts;   /* cut so far */
     size_t next;      /* all before it are sent or on their way */
     unsigned running; /* requests under way */
-    bool initiating, taken, dropped, completed;
+    bool initiating, taken, dropped, completed, ending;
     struct job initiate, end;
     struct job *joined; /* a step that waits for Initiate */
 };
 
-/* The frontier may have moved; mu held. true: stream_begin() must follow without it. */
-bool stream_wrote(struct cfile *cf);
+/* [offset, +n) was written; mu held. true: stream_begin() must follow without it. */
+bool stream_wrote(struct cfile *cf, uint64_t offset, uint64_t n);
 void stream_begin(struct cfile *cf);
 
 /* May the file grow to `end`? mu held. */
@@ -68,6 +80,51 @@ void stream_truncated(struct cfile *cf, uint64_t size);
 
 /* The file's stream, if it has one, is given up; mu held. */
 void stream_drop(struct cfile *cf);
+
+/* Is all over, and this the first to see it? Then stream_end() or segment_complete() must follow. mu held. */
+bool stream_over(struct stream *st);
+
+/* Sends what is sealed and may be sent; mu held. */
+void stream_go(struct stream *st);
+
+/* A stream or segment with its Initiate under way. mu held; a reference and a busy count are the stream's from now
+ * on. */
+struct stream *stream_new(struct cfile *cf, bool segment);
+
+/* Nothing of it is under way any more, and nobody knows it. Blocks for the abort. mu not held. */
+void stream_end(struct stream *st);
+
+/* --------------------------------------------------------------------------------------- segment.c */
+
+/* The end of what the stream under the file's own key may take. */
+uint64_t stream_limit(const struct cfile *cf);
+
+/* [offset, +n) was written; mu held. */
+void segment_wrote(struct cfile *cf, uint64_t offset, uint64_t n);
+
+/* Should another one begin? mu held. */
+bool segment_due(const struct cfile *cf);
+
+/* The next one. mu held; NULL when out of memory. */
+struct stream *segment_begin(struct cfile *cf);
+
+/* The segment of the file takes in no more parts: mu held. */
+void segment_close(struct cfile *cf);
+
+/* The file was cut off; mu held. */
+void segment_truncated(struct cfile *cf, uint64_t size);
+
+/* Somebody waits for room: what is complete of it leaves now. mu not held. */
+void segment_squeeze(struct cfile *cf);
+
+/* All parts have come back: the object is made, and becomes a base. On a worker, mu not held. */
+void segment_complete(struct stream *st);
+
+/* One is over; mu held. Returns the change that goes on then, or NULL. */
+struct change *segment_ended(struct stream *st);
+
+/* Waits for all of them: true when `change` will be begun once more. mu held. */
+bool segment_settle(struct cfile *cf, struct change *change);
 
 /* ------------------------------------------------------------------------------- for the upload that takes it */
 

@@ -424,6 +424,9 @@ static int commit(struct upload *u, struct oinfo *info)
     if (!u->appended.landed)
         cf->append_refused = false;
     cf->sent_gen = cf->upload_gen - u->attrs_left;
+    cf->squeezed = cf->segments_refused = false;
+    if (cf->segment_next < u->size)
+        cf->segment_next = u->size;
     if (u->streamed && !cf->times_set && cf->data_gen == u->data_gen)
         cf->attr.mtime = info->attr.mtime;
     if (u->data_gen > cf->data_sent_gen) {
@@ -798,14 +801,17 @@ static void upload_begin(struct change *change)
     struct upload *u = list_entry(change, struct upload, change);
     struct cfile *cf = u->cf;
     struct cache *cache = cf->cache;
-    bool unneeded, replaces;
+    bool unneeded, replaces, settles;
 
     pthread_mutex_lock(&cf->mu);
     unneeded = cf->orphan || cf->gen == cf->sent_gen;
     replaces = cf->object && cf->data_gen > cf->data_sent_gen;
     if (unneeded)
         cf->upload_queued = false;
+    settles = !unneeded && segment_settle(cf, change);
     pthread_mutex_unlock(&cf->mu);
+    if (settles)
+        return; /* begun again when they are bases */
     if (unneeded) {
         cfile_change_done(&u->change);
         space_end(cache);

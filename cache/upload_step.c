@@ -8,6 +8,7 @@
  * sent again before the upload is completed.
  */
 #include "append.h"
+#include "hidden.h"
 
 #include "../oss/base_log.h"
 #include "../oss/crc64.h"
@@ -297,6 +298,8 @@ static int run_part_copy(struct upload *u, const struct plan_step *step, struct 
     if (!r)
         r = oss->ops->copy_part(oss, u->target, u->upload_id, step->number, from, etag, step->base_offset,
                                 step->length, part, err);
+    if (from && hidden_is(cf->cache, from) && (r == -ESTALE || (r == -ENOENT && !strcmp(err->code, "NoSuchKey"))))
+        r = hidden_lost(cf, from);
     if (from && foreign && (r == -ESTALE || (r == -ENOENT && !strcmp(err->code, "NoSuchKey"))))
         r = base_is_stale(cf, step->base, from, etag, foreign);
     free(from);

@@ -35,7 +35,7 @@ static int teardown(void **state)
 
 static void write_all(struct cfile *cf, const char *from, size_t n, uint64_t offset)
 {
-    cf->stream_refused = true; /* sent when it is flushed */
+    cf->stream_refused = cf->segments_refused = true; /* sent when it is flushed */
     assert_int_equal(cfile_write(cf, from, n, offset, false), n);
 }
 
@@ -45,9 +45,9 @@ static void test_nothing_to_wait_for(void **state)
     struct cfile *cf = rig_create(&rig, "a"), *other = rig_create(&rig, "b");
 
     (void)state;
-    write_all(cf, a, CACHE - 4096, 0);
-    assert_int_equal(cfile_write(other, b, 8192, 0, false), -ENOSPC);
-    assert_false(cfile_await_room(other, 8192, rig_done, NULL));
+    write_all(cf, a, CACHE - 20480, 0);
+    assert_int_equal(cfile_write(other, b, 12288, 0, false), -ENOSPC);
+    assert_false(cfile_await_room(other, 12288, rig_done, NULL));
     assert_int_equal(rig_flush(cf), 0);
     cfile_close(cf, true);
     cfile_close(other, true);
@@ -60,7 +60,7 @@ static void test_waits_for_upload(void **state)
     struct rig_call *flush, *room = rig_call_new();
 
     (void)state;
-    write_all(cf, a, CACHE - 4096, 0);
+    write_all(cf, a, CACHE - 20480, 0);
     fake_oss_shut(rig.fake, OSS_OP_PART, FAKE_GATE_END);
     flush = rig_flush_begin(cf);
     assert_true(fake_oss_wait(rig.fake, 1));
@@ -74,11 +74,11 @@ static void test_waits_for_upload(void **state)
     write_all(other, b, 100 << 10, 0);
     assert_true(rig.cache->cached_bytes <= CACHE);
     assert_int_equal(rig_flush(other), 0);
-    rig_expect(&rig, "a", a, CACHE - 4096);
+    rig_expect(&rig, "a", a, CACHE - 20480);
     rig_expect(&rig, "b", b, 100 << 10);
     rig_expect_file(other, b, 100 << 10);
     cfile_close(other, true);
-    rig_expect_file(cf, a, CACHE - 4096); /* fetched again */
+    rig_expect_file(cf, a, CACHE - 20480); /* fetched again */
     cfile_close(cf, true);
 }
 
@@ -91,7 +91,7 @@ static void test_upload_fails(void **state)
     struct rig_call *flush, *room = rig_call_new();
 
     (void)state;
-    write_all(cf, a, CACHE - 4096, 0);
+    write_all(cf, a, CACHE - 20480, 0);
     fake_oss_fault(rig.fake, &fault);
     fake_oss_shut(rig.fake, OSS_OP_PART, FAKE_GATE_END);
     flush = rig_flush_begin(cf);
@@ -113,7 +113,7 @@ static void test_waits_and_truncated(void **state)
     struct rig_call *flush, *room = rig_call_new();
 
     (void)state;
-    write_all(cf, a, CACHE - 16384, 0);
+    write_all(cf, a, CACHE - 32768, 0);
     write_all(third, a, 8192, 0);
     fake_oss_shut(rig.fake, OSS_OP_PUT, FAKE_GATE_BEGIN);
     flush = rig_flush_begin(third);
