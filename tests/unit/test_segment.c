@@ -1,4 +1,5 @@
-/* Files larger than the cache: what is beyond it leaves in segments, and is read, changed and published all the same. */
+/* Files larger than the cache: what is beyond it leaves in segments, and is read, changed and published all the same.
+ */
 #include "../../cache/hidden.h"
 #include "../../cache/stream.h"
 
