@@ -72,6 +72,10 @@ def etag(server, key):
     return (found[0]["etag"], found[0]["size"]) if found else None
 
 
+def size_name(mib):
+    return "%d GiB" % (mib // 1024) if mib % 1024 == 0 else "%d MiB" % mib
+
+
 def cp(source, to):
     run(["cp", "-r", source, to])
 
@@ -131,8 +135,9 @@ def big(c):
         yield
         wait_until(lambda: etag(c.server, "big") != before and c.server.holds()[2] == 0, "the changed object")
 
-    return [("write 1 GiB", write), ("read 1 GiB cold", cold), ("read again", again), ("read after a remount", remounted),
-            ("200 random reads of 4 KiB", random_reads), ("change 4 KiB in 1 GiB", change)]  # fmt: skip
+    n = size_name(d.big_mib)
+    return [("write " + n, write), ("read %s cold" % n, cold), ("read again", again), ("read after a remount", remounted),
+            ("200 random reads of 4 KiB", random_reads), ("change 4 KiB in " + n, change)]  # fmt: skip
 
 
 def line(c):
