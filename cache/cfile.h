@@ -419,7 +419,10 @@ int evict_for_write(struct cfile *cf, uint64_t n);
  */
 void space_begin(struct cache *cache);
 void space_end(struct cache *cache);
-/* Room was made. No lock held. */
+/* cfile_await_room() for a fetch: does not wait while an upload of the file is under way, which may need the bytes.
+ */
+bool space_await_fetch(struct cfile *cf, uint64_t n, cache_done *done, void *arg);
+/* Room was made, or an upload with fetches begins. No lock held. */
 void space_wake(struct cache *cache);
 
 /* ---------------------------------------------------------------------------------------- names.c, changes.c */

@@ -275,7 +275,7 @@ static void fetch_run(struct job *job)
     pthread_mutex_unlock(&f->cf->mu);
     r = evict_for_fetch(f->cf, f->end - f->start, last);
     if (r == -ENOSPC && !last) {
-        if (cfile_await_room(f->cf, f->end - f->start, fetch_room, f))
+        if (space_await_fetch(f->cf, f->end - f->start, fetch_room, f))
             return;
         r = evict_for_fetch(f->cf, f->end - f->start, true);
     }

@@ -14,6 +14,7 @@ struct room_waiter {
     struct job job;
     struct cfile *cf; /* a reference */
     uint64_t n;
+    bool reads; /* bytes that an upload of the same file may need */
     cache_done *done;
     void *arg;
 };
@@ -82,14 +83,17 @@ static void squeeze(struct cfile *cf)
 static int room_or_wait(struct room_waiter *w)
 {
     struct cache *cache = w->cf->cache;
-    bool waits;
+    bool waits, needed;
 
     if (!evict_for_write(w->cf, w->n))
         return 0;
     if (atomic_load(&cache->freeing) == 0)
         squeeze(w->cf);
+    pthread_mutex_lock(&w->cf->mu);
+    needed = w->reads && w->cf->upload_gen != 0; /* they would wait for each other */
+    pthread_mutex_unlock(&w->cf->mu);
     pthread_mutex_lock(&cache->mu);
-    waits = atomic_load(&cache->freeing) > 0;
+    waits = !needed && atomic_load(&cache->freeing) > 0;
     if (waits)
         list_add_tail(&cache->room_waiters, &w->link);
     pthread_mutex_unlock(&cache->mu);
@@ -106,14 +110,14 @@ static void look_again(struct job *job)
         answer(w, r);
 }
 
-bool cfile_await_room(struct cfile *cf, uint64_t n, cache_done *done, void *arg)
+static bool await(struct cfile *cf, uint64_t n, bool reads, cache_done *done, void *arg)
 {
     struct room_waiter *w = calloc(1, sizeof(*w));
     int r;
 
     if (!w)
         return false;
-    *w = (struct room_waiter){.cf = cfile_hold(cf), .n = n, .done = done, .arg = arg};
+    *w = (struct room_waiter){.cf = cfile_hold(cf), .n = n, .reads = reads, .done = done, .arg = arg};
     cache_busy(cf->cache, 1);
     r = room_or_wait(w);
     if (r == -ENOSPC) {
@@ -125,4 +129,14 @@ bool cfile_await_room(struct cfile *cf, uint64_t n, cache_done *done, void *arg)
     if (!r)
         answer(w, 0);
     return true;
+}
+
+bool cfile_await_room(struct cfile *cf, uint64_t n, cache_done *done, void *arg)
+{
+    return await(cf, n, false, done, arg);
+}
+
+bool space_await_fetch(struct cfile *cf, uint64_t n, cache_done *done, void *arg)
+{
+    return await(cf, n, true, done, arg);
 }

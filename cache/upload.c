@@ -308,6 +308,8 @@ static void step_start(struct upload *u, size_t i)
     if (upload_part_joined(u, i))
         return;
     if (step->kind == STEP_FETCH)
+        space_wake(u->cf->cache); /* one that is there already may wait for room, and this upload for it */
+    if (step->kind == STEP_FETCH)
         fetch_all(u->cf, step->offset, step->offset + step->length, step_fetched, s);
     else
         pool_submit(u->cf->cache->uploads, bulk ? POOL_BULK : POOL_META, &s->job);
