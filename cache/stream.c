@@ -325,7 +325,8 @@ static void initiate_run(struct job *job)
     st->initiating = false;
     if (!r) {
         memcpy(st->id, id, sizeof(st->id));
-        r = st->segment ? 0 : journal_upload(cf, id);
+        /* One that was dropped meanwhile may be of another key than the file: its INTENT has that. */
+        r = st->segment || st->dropped ? 0 : journal_upload(cf, id);
     }
     if (r)
         failed(st, r, &err);
