@@ -97,8 +97,12 @@ int recover_check(struct cfile *cf, struct oss_object *now, struct oss_error *er
 
 /* ------------------------------------------------------------------------------------------- uploads */
 
-/* An upload whose Initiate we sent, and whose id we may never have learnt. */
+/*
+ * An upload whose Initiate we sent, and whose id we may never have learnt. A change of its key's file, so that no
+ * upload of that key begins before it is gone: in the service's list they would look alike.
+ */
 struct orphan {
+    struct change change;
     struct job job;
     struct cache *cache;
     time_t intent; /* 0: the id is known */
@@ -135,23 +139,34 @@ static void orphan_run(struct job *job)
                 abort_one(cache, o->key, list.entries[i].id);
     }
     oss_upload_list_free(&list);
+    cfile_change_done(&o->change);
     free(o);
-    cache_busy(cache, -1);
+}
+
+static void orphan_begin(struct change *change)
+{
+    struct orphan *o = list_entry(change, struct orphan, change);
+
+    pool_submit(o->cache->pool, POOL_META, &o->job);
 }
 
 static void abort_later(struct cache *cache, const char *key, const char *id, time_t intent)
 {
     struct orphan *o = calloc(1, sizeof(*o) + strlen(key) + 1);
+    struct cfile *cf = o ? cfile_obtain(cache, key, NULL) : NULL;
 
-    if (!o)
+    if (!cf) {
+        free(o);
         return;
+    }
     strcpy(o->key, key);
     strcpy(o->id, id);
     o->cache = cache;
     o->intent = *id ? 0 : intent;
     o->job.run = orphan_run;
-    cache_busy(cache, 1);
-    pool_submit(cache->pool, POOL_META, &o->job);
+    o->change.begin = orphan_begin;
+    cfile_change(cf, &o->change);
+    cfile_release(cf);
 }
 
 /* Those that were given up before the last one. */

@@ -668,13 +668,21 @@ static void end_upload(struct upload *u)
         stream_finish(st, u->completed);
 }
 
+/* The upload was aborted meanwhile, by a lifecycle rule for one: from the start then, once. */
+static bool upload_vanished(const struct upload *u)
+{
+    if (u->r != -ENOENT || u->copy_only || u->begun_anew)
+        return false;
+    return u->resumed || u->stream || (*u->upload_id && !strcmp(u->err.code, "NoSuchUpload"));
+}
+
 /* All steps have ended. On a worker, or on the thread that found nothing to do. */
 static void finish(struct upload *u)
 {
     struct cfile *cf = u->cf;
     struct cache *cache = cf->cache;
     struct oinfo *info = NULL;
-    bool lost = (u->resumed || u->stream) && u->r == -ENOENT;
+    bool lost = upload_vanished(u);
 
     if (!u->r)
         info = u->plan.n ? new_info(u) : oinfo_get(u->source);
@@ -682,8 +690,8 @@ static void finish(struct upload *u)
         u->r = -ENOMEM;
     end_upload(u);
     if (lost) {
-        /* The upload was aborted meanwhile, by a lifecycle rule for one: from the start then. */
         u->resumed = false;
+        u->begun_anew = true;
         start(u, 0);
         return;
     }

@@ -55,6 +55,7 @@ struct upload {
     bool streamed;         /* without times: the stream's Initiate came before the last write */
     bool attrs_left;       /* they have changed since Initiate, and are sent by the next upload */
     bool rebased;          /* has started over once already */
+    bool begun_anew;       /* so has it because its multipart upload was gone */
     struct stream *stream; /* the one that it has taken over, or NULL */
     unsigned turns;        /* how often an append has begun anew on another object */
     struct appended appended;

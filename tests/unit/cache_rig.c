@@ -16,7 +16,7 @@
 
 #define PATIENCE_S 20
 
-static void new_cache(struct rig *rig)
+void rig_new_cache(struct rig *rig)
 {
     const struct cache_config config = {
         .oss = fake_oss_client(rig->fake),
@@ -47,14 +47,14 @@ void rig_start(struct rig *rig)
     strcpy(rig->dir, "/tmp/cache_rig.XXXXXX");
     assert_non_null(mkdtemp(rig->dir));
     rig->fake = fake_oss_new();
-    new_cache(rig);
+    rig_new_cache(rig);
 }
 
 void rig_restart(struct rig *rig)
 {
     cache_drain(rig->cache);
     cache_free(rig->cache);
-    new_cache(rig);
+    rig_new_cache(rig);
 }
 
 void rig_stop(struct rig *rig)

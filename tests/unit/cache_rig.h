@@ -25,6 +25,8 @@ struct rig {
 
 void rig_start(struct rig *rig);
 void rig_stop(struct rig *rig);
+/* Another cache in the same directory, when the one before is freed. */
+void rig_new_cache(struct rig *rig);
 /* The cache is drained and freed, and another one is made in the same directory. */
 void rig_restart(struct rig *rig);
 
