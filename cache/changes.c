@@ -428,12 +428,27 @@ static int keep_parent(struct cache *cache, const char *key)
     return r;
 }
 
+/* No answer came, whatever was tried: is the object gone? */
+static bool is_gone(struct cache *cache, const char *key)
+{
+    struct oss_object object = {0};
+    struct oss_error err;
+    int r = cache->oss->ops->head(cache->oss, key, &object, &err);
+
+    oss_object_free(&object);
+    return r == -ENOENT;
+}
+
 static int delete_object(struct cache *cache, const char *key)
 {
     struct oss_error err = {0};
     int r = keep_parent(cache, key);
 
-    if (!r && (r = cache->oss->ops->delete (cache->oss, key, &err))) {
+    if (!r)
+        r = cache->oss->ops->delete (cache->oss, key, &err);
+    if (r && err.ambiguous && is_gone(cache, key))
+        r = 0;
+    if (r) {
         cache_log_error("deleting", key, &err);
         note_refused(cache, &err);
     }

@@ -80,6 +80,11 @@ static bool is_below(const char *key, const char *prefix)
     return !strncmp(key, prefix, strlen(prefix));
 }
 
+static bool is_inside(const char *key, const char *prefix)
+{
+    return is_below(key, prefix) && key[strlen(prefix)];
+}
+
 /* The first change of a file that has none, so that it is held at once. cache->mu held. */
 static int hold_late(struct moving *m, struct cfile *cf)
 {
@@ -199,7 +204,7 @@ static void dir_end(struct dir_rename *d)
     let_go(d, &late);
     list_for_each_safe (it, &waiting) {
         struct dir_rename *other = list_entry(list_entry(it, struct moving, link), struct dir_rename, moving);
-        bool moved = !d->r && (is_below(other->from, d->from) || is_below(other->to, d->from));
+        bool moved = !d->r && (is_inside(other->from, d->from) || is_inside(other->to, d->from));
 
         list_del(it);
         if (moved) {

@@ -138,6 +138,28 @@ static void test_rename_behind_a_rename(void **state)
     rig_expect_absent(&rig, "h");
 }
 
+/* The old name's removal is carried out and never answered: the rename has happened, and says so. */
+static void test_rename_with_a_lost_delete(void **state)
+{
+    struct fake_fault lost = {.kind = FAKE_LOST, .op = OSS_OP_DELETE, .nth = 1, .count = 10};
+
+    (void)state;
+    store("f", a, sizeof(a), "33188");
+    fake_oss_fault(rig.fake, &lost);
+    assert_int_equal(rig_rename(&rig, "f", "g"), 0);
+    assert_int_equal(rig_unlink(&rig, "g"), 0);
+    assert_int_equal(fake_oss_count(rig.fake), 0);
+    /* Not carried out: the file is under both names, and the caller is told. */
+    store("f", a, sizeof(a), "33188");
+    lost = (struct fake_fault){.kind = FAKE_FAIL, .op = OSS_OP_DELETE, .nth = 1, .count = 10, .err = -ETIMEDOUT};
+    fake_oss_fault(rig.fake, &lost);
+    assert_int_equal(rig_lookup(&rig, "f", NULL), -ENOENT);
+    meta_forget(rig.cache->meta, "", "f");
+    assert_int_equal(rig_rename(&rig, "f", "g"), -ETIMEDOUT);
+    rig_expect(&rig, "f", a, sizeof(a));
+    rig_expect(&rig, "g", a, sizeof(a));
+}
+
 /* A directory one of whose files is removed, and another replaced, by another host while it is renamed. */
 static void test_rename_dir_while_it_changes(void **state)
 {
@@ -288,10 +310,11 @@ static void test_renames_in_and_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_readlink_replaced),         TEST(test_rename_of_what_is_gone),
-        TEST(test_rename_behind_a_rename),    TEST(test_rename_dir_while_it_changes),
-        TEST(test_change_below_a_moving_dir), TEST(test_mkdir_below_a_moving_dir),
-        TEST(test_rename_of_dirs_that_cross), TEST(test_renames_in_and_out),
+        TEST(test_readlink_replaced),           TEST(test_rename_of_what_is_gone),
+        TEST(test_rename_behind_a_rename),      TEST(test_rename_with_a_lost_delete),
+        TEST(test_rename_dir_while_it_changes), TEST(test_change_below_a_moving_dir),
+        TEST(test_mkdir_below_a_moving_dir),    TEST(test_rename_of_dirs_that_cross),
+        TEST(test_renames_in_and_out),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
