@@ -521,11 +521,11 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void test_a_million_random_writes(void **state)
+static void test_many_random_writes(void **state)
 {
     struct extent_map *map = extent_map_new();
     struct random random = {1};
-    const int writes = 1000000;
+    const int writes = 250000;
     double begin = seconds(), spent;
     struct extent e;
 
@@ -539,9 +539,9 @@ static void test_a_million_random_writes(void **state)
     spent = seconds() - begin;
     print_message("%d random writes: %.2f s, %zu extents\n", writes, spent, extent_map_count(map));
     extent_map_check(map);
-    assert_true(extent_map_count(map) > 1900000);
+    assert_true(extent_map_count(map) > 480000);
     if (!SANITIZED)
-        assert_true(spent < 15);
+        assert_true(spent < 15); /* of the processor; a list in place of the tree would need minutes */
     begin = seconds();
     for (int i = 0; i < writes; i++)
         assert_true(extent_map_next_dirty(map, random_below(&random, 1ULL << 39), 1ULL << 40, &e));
@@ -578,7 +578,7 @@ int main(void)
         cmocka_unit_test(test_random_operations_out_of_memory),
         cmocka_unit_test(test_new_and_clone_out_of_memory),
         cmocka_unit_test(test_random_uploads_keep_the_bytes),
-        cmocka_unit_test(test_a_million_random_writes),
+        cmocka_unit_test(test_many_random_writes),
         cmocka_unit_test(test_a_million_appends_are_one_extent),
     };
 
