@@ -750,9 +750,14 @@ static void rename_both(struct change *change)
 static void rename_first(struct change *change)
 {
     struct rename *n = list_entry(change, struct rename, first);
-    struct cfile *other = change->cf == n->from ? n->to : n->from;
+    bool is_from = change->cf == n->from;
+    /* Under another name by now it would be out of the order in which everybody waits. */
+    int r = still_named(change->cf, is_from ? n->from_key : n->to_key, false);
 
-    cfile_change(other, &n->second);
+    if (r)
+        rename_end(n, r);
+    else
+        cfile_change(is_from ? n->to : n->from, &n->second);
 }
 
 void cache_rename(struct cache *cache, const char *from, const char *to, struct oinfo *info, struct oinfo *replaced,

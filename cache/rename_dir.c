@@ -161,7 +161,8 @@ static void let_go(struct dir_rename *d, struct list *late)
     for (size_t i = 0; i < d->n_holds; i++) {
         cfile_release(d->holds[i].cf);
         free(d->holds[i].key);
-        cfile_change_done(&d->holds[i].change);
+        if (i < d->held)
+            cfile_change_done(&d->holds[i].change);
     }
     free(d->holds);
     d->holds = NULL;
@@ -693,22 +694,33 @@ static bool hold_anew(struct dir_rename *d)
     return d->r == 0;
 }
 
+/* A file that took another name while it was waited for would be out of the order in which everybody waits. */
+static bool in_order(const struct hold *h)
+{
+    bool same;
+
+    pthread_mutex_lock(&h->cf->mu);
+    same = h->key && !strcmp(h->cf->key, h->key);
+    pthread_mutex_unlock(&h->cf->mu);
+    return same;
+}
+
 /* One after the other; a hold that is not to be had at once goes on from hold_begin(). */
 static void take_holds(struct dir_rename *d)
 {
     for (;;) {
+        bool right = d->held == 0 || in_order(&d->holds[d->held - 1]);
         struct hold *h;
 
-        if (d->held == d->n_holds) {
-            if (shut(d)) {
-                pool_submit(d->cache->pool, POOL_META, &d->job);
-                return;
-            }
-            if (!hold_anew(d)) {
-                dir_end(d);
-                return;
-            }
-            continue;
+        if (right && d->held == d->n_holds && shut(d)) {
+            pool_submit(d->cache->pool, POOL_META, &d->job);
+            return;
+        }
+        if (!right || d->held == d->n_holds) {
+            if (hold_anew(d))
+                continue;
+            dir_end(d);
+            return;
         }
         h = &d->holds[d->held++];
         cfile_change(h->cf, &h->change);

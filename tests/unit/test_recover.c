@@ -49,8 +49,8 @@ static void leave_behind(const char *key, enum oss_op op, enum fake_gate gate)
     struct cfile *cf = rig_create(&rig, key);
     struct rig_call *call;
 
-    assert_int_equal(cfile_write(cf, a, sizeof(a), 0, false), sizeof(a));
     fake_oss_shut(rig.fake, op, gate);
+    assert_int_equal(cfile_write(cf, a, sizeof(a), 0, false), sizeof(a));
     call = rig_flush_begin(cf);
     assert_true(fake_oss_wait(rig.fake, 1));
     shell("cp -r data left");
