@@ -1,5 +1,6 @@
 #!/bin/bash
-# run_unit.sh LOGDIR PROGRAM...: runs the unit test programs, two at a time, each within UNIT_SECONDS.
+# run_unit.sh LOGDIR PROGRAM...: runs the unit test programs, two for each processor at a time (many of them wait), each
+# within UNIT_SECONDS.
 # Prints cmocka's own last lines of each and the whole output of those that failed; fails when one did.
 set -u
 logs=$1
@@ -12,7 +13,7 @@ export TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1${TSAN_OPTIONS:+:$TS
 
 run_one() {
     local log=$1/${2##*/}.log
-    if timeout -k 5 "${UNIT_SECONDS:-120}" "$2" >"$log" 2>&1 </dev/null; then
+    if timeout -k 5 "${UNIT_SECONDS:-300}" "$2" >"$log" 2>&1 </dev/null; then
         # A program that ran nothing proves nothing.
         if grep -q '^\[  PASSED  \] [1-9]' "$log"; then
             printf '%-28s %s\n' "${2##*/}" "$(grep '^\[  PASSED  \]' "$log" | tr '\n' ' ')"
@@ -26,7 +27,7 @@ run_one() {
     return 1
 }
 export -f run_one
-printf '%s\0' "$@" | xargs -0 -n 1 -P "${UNIT_JOBS:-2}" bash -c 'run_one "$0" "$1"' "$logs"
+printf '%s\0' "$@" | xargs -0 -n 1 -P "${UNIT_JOBS:-$((2 * $(nproc)))}" bash -c 'run_one "$0" "$1"' "$logs"
 r=$?
 total=$(cat "${@/%/.log}" 2>/dev/null | sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' | awk '{ n += $1 } END { print n + 0 }')
 if [ $r = 0 ]; then
