@@ -444,8 +444,9 @@ static int delete_object(struct cache *cache, const char *key)
     struct oss_error err = {0};
     int r = keep_parent(cache, key);
 
-    if (!r)
-        r = cache->oss->ops->delete (cache->oss, key, &err);
+    if (r)
+        return r;
+    r = cache->oss->ops->delete (cache->oss, key, &err);
     if (r && err.ambiguous && is_gone(cache, key))
         r = 0;
     if (r) {
