@@ -78,7 +78,7 @@ static int describe(const struct cfile *cf, int64_t now, struct status_file *out
     if (cf->progress.since_ms) {
         out->sending_ms = now - cf->progress.since_ms;
         out->sent = atomic_load_explicit(&((struct cfile *)(uintptr_t)cf)->progress.sent, memory_order_relaxed);
-        out->total = cf->progress.total;
+        out->total = cf->stream ? cf->attr.size : cf->progress.total; /* while it is written: as far as it goes */
         if (out->sent > out->total)
             out->sent = out->total; /* a part was sent twice, for a change that came in between */
     }

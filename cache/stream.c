@@ -120,6 +120,7 @@ void stream_drop(struct cfile *cf)
     if (!st)
         return;
     cf->stream = NULL;
+    progress_end(cf);
     st->dropped = true;
     if (stream_over(st))
         pool_submit(cf->cache->pool, POOL_META, &st->end);
@@ -375,6 +376,8 @@ void stream_begin(struct cfile *cf)
         st = cf->stream = stream_new(cf, false);
     else if (segment_due(cf))
         st = segment_begin(cf);
+    if (st && !cf->progress.since_ms)
+        progress_begin(cf, 0);
     pthread_mutex_unlock(&cf->mu);
     if (st)
         return;

@@ -221,7 +221,11 @@ static int prepare(struct upload *u)
         r = u->jobs && u->parts ? 0 : -ENOMEM;
     if (!r)
         r = upload_parts_take(u);
-    progress_begin(cf, plan_bytes(&u->plan));
+    /* What a stream has sent of it counts. */
+    if (u->stream)
+        cf->progress.total = plan_bytes(&u->plan);
+    else
+        progress_begin(cf, plan_bytes(&u->plan));
     pthread_mutex_unlock(&cf->mu);
     pthread_rwlock_unlock(&cf->io);
     return r;

@@ -208,8 +208,6 @@ bool upload_part_here(struct upload *u, size_t i)
     pthread_mutex_lock(&u->cf->mu);
     here = stream_sent(u->stream, step->number, step->offset, step->length, &u->parts[i]);
     pthread_mutex_unlock(&u->cf->mu);
-    if (here)
-        progress_add(u->cf, step->length);
     return here;
 }
 

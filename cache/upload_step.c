@@ -119,7 +119,7 @@ int upload_range(struct cfile *cf, const char *key, const char *id, int number, 
 {
     struct oss *oss = cf->cache->oss;
     struct body body = {.cf = cf, .offset = offset, .copy = -1};
-    struct oss_source source = {.read = range_read, .arg = &body, .size = length};
+    struct oss_source source = {.read = range_read, .arg = &body, .size = length, .sent = &cf->progress.sent};
 
     return oss->ops->upload_part(oss, key, id, number, &source, part, err);
 }

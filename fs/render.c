@@ -72,7 +72,11 @@ static void screen_sending(struct buf *out, const struct status_file *f, unsigne
     format_name(out, f->key, room, 1);
     buf_adds(out, " ");
     format_bar(out, f->sent, f->total, bar);
-    buf_addf(out, "%s%s\n", tail, ms >= 0 ? " left" : f->sent == f->total ? "  finishing" : "");
+    buf_addf(out, "%s%s\n", tail,
+             f->open && f->sent == f->total ? "  being written"
+             : ms >= 0                      ? " left"
+             : f->sent == f->total          ? "  finishing"
+                                            : "");
     if (f->err.err) {
         buf_adds(out, "    tried before: ");
         add_cause(out, &f->err);
