@@ -226,6 +226,7 @@ struct cache {
     bool draining;
     struct list room_waiters;    /* writes that wait for room, space.c */
     atomic_uint freeing;         /* what is under way that will free some; less only under mu */
+    atomic_bool copies_refused;  /* of appendable objects, by_hand.c */
     uint64_t space_check;        /* bytes written since the free space was last looked at */
     atomic_llong writes_refused; /* when the key was first refused a write, seconds since 1970; 0: never */
 };

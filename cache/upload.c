@@ -107,6 +107,9 @@ static int plan_for(struct upload *u)
 
     if (!bases)
         return -ENOMEM;
+    u->by_hand = u->by_hand || by_hand_known(u);
+    if (u->by_hand)
+        in.limits.copy_max = by_hand_max(cf->cache);
     in.bases = bases;
     for (size_t i = 0; i < cf->n_bases; i++) {
         const struct base *b = &cf->bases[i];
@@ -379,9 +382,9 @@ static struct oinfo *new_info(const struct upload *u)
     info->crc64 = result->crc64;
     info->acl_default = !*u->acl; /* without one in the request the service sets `default` */
     info->type = upload_has_step(u, STEP_INITIATE) ? OSS_TYPE_MULTIPART : OSS_TYPE_NORMAL;
-    if (u->source && upload_has_step(u, STEP_COPY_SELF))
+    if (u->source && upload_has_step(u, STEP_COPY_SELF) && !u->by_hand)
         info->type = u->source->type;
-    if (u->appended.landed) {
+    if (u->appended.landed && !u->by_hand) {
         info->type = OSS_TYPE_APPENDABLE;
         if (u->source && !upload_has_step(u, STEP_COPY_SELF))
             info->acl_default = u->source->acl_default; /* an append does not touch it */
@@ -699,6 +702,13 @@ static void finish(struct upload *u)
         start(u, 0);
         return;
     }
+    if (u->r && by_hand_retry(u)) {
+        if (u->copy_only)
+            advance(u);
+        else
+            start(u, 0);
+        return;
+    }
     if (u->r && (start_over(u) || without_copies(u) || append_retry(u))) {
         start(u, 0);
         return;
@@ -859,38 +869,61 @@ void cfile_upload_start(struct cfile *cf)
     cfile_change(cf, &u->change);
 }
 
+int upload_plan_copy(struct upload *u)
+{
+    struct cfile *cf = u->cf;
+    struct plan_limits limits = cf->cache->config.limits;
+    int base = 0, r;
+
+    oinfo_put(u->source);
+    u->source = oinfo_get(cf->object);
+    u->attr = cf->attr;
+    u->size = u->source ? u->source->attr.size : 0;
+    kv_free(&u->headers);
+    r = upload_headers(&u->headers, &cf->headers, &u->attr);
+    /* Only what the object itself lacks; unsent content follows by its own upload. */
+    u->attr.size = u->size;
+    u->replace = cf->attr_changed && cf->data_gen <= cf->data_sent_gen;
+    /* The mtime of an appended object is when that was, and stays so under another name. */
+    if (!r && u->source && u->source->type == OSS_TYPE_APPENDABLE) {
+        u->replace = true;
+        r = attr_mtime_for_size(&u->headers, u->size);
+    }
+    u->by_hand = u->by_hand || by_hand_known(u);
+    if (u->by_hand)
+        limits.copy_max = by_hand_max(cf->cache);
+    for (size_t i = 0; i < cf->n_bases; i++)
+        base = cfile_is_object(cf, &cf->bases[i]) ? cf->bases[i].id : base;
+    plan_free(&u->plan);
+    if (!r)
+        r = plan_copy(u->source && u->source->is_marker ? 0 : u->size, base, &limits, &u->plan);
+    free(u->jobs);
+    free(u->parts);
+    u->jobs = calloc(u->plan.n + 1, sizeof(*u->jobs));
+    u->parts = calloc(u->plan.n + 1, sizeof(*u->parts));
+    u->next = u->done = 0;
+    u->running = 1;
+    if (!r)
+        r = u->jobs && u->parts ? 0 : -ENOMEM;
+    if (!r)
+        progress_begin(cf, plan_bytes(&u->plan));
+    return r;
+}
+
 void upload_copy(struct cfile *cf, const char *to, struct oinfo *replaced, copy_done *done, void *arg)
 {
     struct upload *u = upload_new(cf);
-    int r = u ? 0 : -ENOMEM, base = 0;
+    int r = u ? 0 : -ENOMEM;
 
     if (!r) {
         u->copy_only = true;
         u->copied = done;
         u->replaced = oinfo_get(replaced);
         u->arg = arg;
-        pthread_mutex_lock(&cf->mu);
-        u->source = oinfo_get(cf->object);
-        u->attr = cf->attr;
-        u->size = u->source ? u->source->attr.size : 0;
         u->target = strdup(to);
-        r = u->target ? upload_headers(&u->headers, &cf->headers, &u->attr) : -ENOMEM;
-        /* Only what the object itself lacks; unsent content follows by its own upload. */
-        u->attr.size = u->size;
-        u->replace = cf->attr_changed && cf->data_gen <= cf->data_sent_gen;
-        for (size_t i = 0; i < cf->n_bases; i++)
-            base = cfile_is_object(cf, &cf->bases[i]) ? cf->bases[i].id : base;
-        if (!r)
-            r = plan_copy(u->source && u->source->is_marker ? 0 : u->size, base, &cf->cache->config.limits, &u->plan);
-        if (!r)
-            progress_begin(cf, plan_bytes(&u->plan));
+        pthread_mutex_lock(&cf->mu);
+        r = u->target ? upload_plan_copy(u) : -ENOMEM;
         pthread_mutex_unlock(&cf->mu);
-    }
-    if (!r) {
-        u->jobs = calloc(u->plan.n + 1, sizeof(*u->jobs));
-        u->parts = calloc(u->plan.n + 1, sizeof(*u->parts));
-        u->running = 1;
-        r = u->jobs && u->parts ? 0 : -ENOMEM;
     }
     if (r) {
         upload_free(u);

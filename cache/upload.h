@@ -57,6 +57,7 @@ struct upload {
     bool rebased;          /* has started over once already */
     bool begun_anew;       /* so has it because its multipart upload was gone */
     struct stream *stream; /* the one that it has taken over, or NULL */
+    bool by_hand;          /* the service does not copy this object: its bytes go through here */
     unsigned turns;        /* how often an append has begun anew on another object */
     struct appended appended;
     char upload_id[OSS_UPLOADID_SIZE];
@@ -81,6 +82,27 @@ int upload_step(struct upload *u, size_t i, struct oss_error *err);
 bool upload_was_cut(struct cfile *cf, uint64_t end);
 
 bool upload_has_step(const struct upload *u, enum plan_step_kind kind);
+
+/* Plans a copy to another key, of u->source as it is now. cf->mu held. 0 or a negative errno. */
+int upload_plan_copy(struct upload *u);
+
+/* ------------------------------------------------------------------------------------------ by_hand.c */
+
+/*
+ * Some texts of the API say that an appendable object cannot be copied by the service, but for a change of its own
+ * metadata. Where it refuses, the bytes are fetched and sent, in pieces of a part. And one that was appended to by
+ * others meanwhile is copied as it is now. True when the upload, or copy, that has failed may begin anew.
+ */
+bool by_hand_retry(struct upload *u);
+/* Is it known from before that copies of u->source are refused? */
+bool by_hand_known(const struct upload *u);
+/* Bytes of a piece at most. */
+uint64_t by_hand_max(const struct cache *cache);
+/* The steps that are copies. `from`, `etag`: the base; `headers` as for a PutObject. On a worker. */
+int by_hand_copy(struct upload *u, const char *from, const char *etag, uint64_t size, const struct kvlist *headers,
+                 struct oss_error *err);
+int by_hand_part(struct upload *u, const struct plan_step *step, const char *from, const char *etag,
+                 struct oss_part *part, struct oss_error *err);
 
 /* All that goes with a file beside its bytes: its headers and attributes as request headers. 0 or -ENOMEM. */
 int upload_headers(struct kvlist *out, const struct kvlist *headers, const struct attr *attr);

@@ -295,7 +295,9 @@ static int run_part_copy(struct upload *u, const struct plan_step *step, struct 
     bool foreign;
     int r = find_base(cf, step->base, &from, etag, &foreign);
 
-    if (!r)
+    if (!r && u->by_hand && !foreign)
+        r = by_hand_part(u, step, from, etag, part, err);
+    else if (!r)
         r = oss->ops->copy_part(oss, u->target, u->upload_id, step->number, from, etag, step->base_offset,
                                 step->length, part, err);
     if (from && hidden_is(cf->cache, from) && (r == -ESTALE || (r == -ENOENT && !strcmp(err->code, "NoSuchKey"))))
@@ -427,7 +429,7 @@ static int run_complete(struct upload *u, struct oss_error *err)
     return r;
 }
 
-static int run_copy(struct upload *u, struct oss_error *err)
+static int run_copy(struct upload *u, const struct plan_step *step, struct oss_error *err)
 {
     struct oss *oss = u->cf->cache->oss;
     struct kvlist headers = {0};
@@ -435,12 +437,12 @@ static int run_copy(struct upload *u, struct oss_error *err)
     char etag[OSS_ETAG_SIZE] = "", *from = NULL;
     int r = 0;
 
-    if (u->replace)
+    if (u->replace || u->by_hand)
         r = with_acl(u, &headers);
-    if (!r && u->appended.moved)
-        r = attr_mtime_for_size(&headers, u->appended.size);
     else if (*u->acl)
         r = kv_set(&headers, "x-oss-object-acl", u->acl);
+    if (!r && u->appended.moved)
+        r = attr_mtime_for_size(&headers, u->appended.size);
     if (u->appended.landed)
         memcpy(etag, u->result.etag, sizeof(etag));
     else if (u->source)
@@ -449,8 +451,12 @@ static int run_copy(struct upload *u, struct oss_error *err)
     pthread_mutex_lock(&u->cf->mu);
     from = strdup(u->cf->key);
     pthread_mutex_unlock(&u->cf->mu);
-    if (!r)
-        r = from ? oss->ops->copy(oss, from, u->target, &opts, &u->result, err) : -ENOMEM;
+    if (!r && !from)
+        r = -ENOMEM;
+    if (!r && u->by_hand)
+        r = by_hand_copy(u, from, etag, step->length, &headers, err);
+    else if (!r)
+        r = oss->ops->copy(oss, from, u->target, &opts, &u->result, err);
     free(from);
     kv_free(&headers);
     return r;
@@ -495,7 +501,7 @@ int upload_step(struct upload *u, size_t i, struct oss_error *err)
     case STEP_COMPLETE:
         return run_complete(u, err);
     case STEP_COPY_SELF:
-        return run_copy(u, err);
+        return run_copy(u, step, err);
     case STEP_COPY:
         return run_copy_whole(u, step, err);
     case STEP_FETCH:

@@ -135,3 +135,130 @@ def test_records(server, mount, n):
     check_records(server.object("log"), writers, n, 60)
     print(server.counters(), sum(f["hits"] for f in server.faults()))
     assert kind(server, "log") == "Appendable"
+
+
+# -------------------------------------------------------------------------- what an appendable object is as a file
+
+BOTH = pytest.mark.parametrize("copies", ["yes", "no"])
+
+
+@pytest.fixture
+def refusing(server_factory, mount_factory):
+    """A server at one setting of the doubt whether appendable objects can be copied, and a mount of it."""
+
+    def start(copies, *args, **options):
+        server = server_factory("--appendable-copy=" + copies, *args)
+        m = mount_factory(server, **options)
+        m.allow("CopyObject", "UploadPartCopy", "OperationNotSupported")
+        return server, m
+
+    return start
+
+
+@BOTH
+def test_rename(refusing, copies):
+    server, m = refusing(copies)
+    append(m.p("log"), b"one\n")
+    append(m.p("log"), b"two\n")
+    os.setxattr(m.p("log"), "user.color", b"red")
+    os.chmod(m.p("log"), 0o640)
+    before = os.stat(m.p("log"))
+    os.rename(m.p("log"), m.p("log.1"))
+    append(m.p("log"), b"new\n")
+    append(m.p("log.1"), b"three\n")
+    server.check_object("log", b"new\n")
+    server.check_object("log.1", b"one\ntwo\nthree\n")
+    assert kind(server, "log") == "Appendable"
+    os.rename(m.p("log"), m.p("log.2"))
+    os.rename(m.p("log.1"), m.p("sub")), os.rename(m.p("sub"), m.p("log.1"))
+    m.remount()
+    assert read_file(m.p("log.1")) == b"one\ntwo\nthree\n" and read_file(m.p("log.2")) == b"new\n"
+    st = os.stat(m.p("log.1"))
+    assert st.st_mode & 0o7777 == 0o640 and os.getxattr(m.p("log.1"), "user.color") == b"red"
+    assert abs(st.st_mtime - before.st_mtime) < 30
+    assert not os.path.exists(m.p("log")) and server.uploads() == []
+
+
+@BOTH
+def test_rename_keeps_the_time(refusing, copies):
+    server, m = refusing(copies)
+    server.plant("log", b"x" * 5000, {"x-ossd-type": "Appendable", "x-ossd-last-modified": "1600000000"})
+    m.forget()
+    assert os.stat(m.p("log")).st_mtime == 1600000000
+    os.rename(m.p("log"), m.p("old"))
+    assert os.stat(m.p("old")).st_mtime == 1600000000
+    m.remount()
+    assert os.stat(m.p("old")).st_mtime == 1600000000
+    server.check_object("old", b"x" * 5000)
+
+
+@BOTH
+def test_attributes(refusing, copies):
+    server, m = refusing(copies)
+    append(m.p("log"), b"one\n")
+    os.chmod(m.p("log"), 0o600)
+    os.utime(m.p("log"), (10**9, 10**9))
+    os.setxattr(m.p("log"), "user.a", b"b")
+    append(m.p("log"), b"two\n")
+    os.utime(m.p("log"), (10**9, 1234567890))
+    m.remount()
+    assert os.stat(m.p("log")).st_mtime == 1234567890
+    assert os.stat(m.p("log")).st_mode & 0o7777 == 0o600 and os.getxattr(m.p("log"), "user.a") == b"b"
+    server.reset()
+    append(m.p("log"), b"three\n")
+    assert server.counters() == {"AppendObject": 1}
+    m.remount(stat_cache_expire=0)
+    st = os.stat(m.p("log"))
+    assert st.st_size == 14 and abs(st.st_mtime - time.time()) < 600, "the time of the last append"
+    assert st.st_mode & 0o7777 == 0o600
+    server.check_object("log", b"one\ntwo\nthree\n")
+    assert kind(server, "log") == "Appendable"
+
+
+@BOTH
+def test_copy_and_change(refusing, copies):
+    """A copy, a change in the middle, a truncation: right at both settings, and with parts."""
+    server, m = refusing(copies, multipart_threshold=1, multipart_size=1)
+    data = blob(3 * MB + 1000, "log")
+    append(m.p("log"), data)
+    run(["cp", m.p("log"), m.p("copy")])
+    server.check_object("copy", data)
+    with open(m.p("log"), "r+b") as f:
+        f.seek(MB)
+        f.write(b"changed")
+    changed = data[:MB] + b"changed" + data[MB + 7 :]
+    server.check_object("log", changed)
+    assert kind(server, "log") != "Appendable"
+    append(m.p("log"), b"more")
+    server.check_object("log", changed + b"more")
+    append(m.p("short"), data[:200000])
+    os.truncate(m.p("short"), 150000)
+    append(m.p("short"), b"x")
+    server.check_object("short", data[:150000] + b"x")
+    m.forget()
+    append(m.p("big"), data)
+    m.forget()
+    os.rename(m.p("big"), m.p("big2"))
+    server.check_object("big2", data)
+    assert server.uploads() == []
+
+
+@BOTH
+def test_past_the_limit(refusing, copies):
+    """The service takes no more: the object is converted, by copies of its own where it makes them."""
+    server, m = refusing(copies, "--append-max=%d" % (2 * MB), multipart_threshold=1, multipart_size=1)
+    m.allow("AppendObject")
+    data = b""
+    for i in range(6):
+        piece = blob(MB // 2 + 77, i)
+        append(m.p("log"), piece)
+        data += piece
+        server.check_object("log", data)
+        m.forget()
+    assert kind(server, "log") == "Multipart"
+    if copies == "yes":
+        server.reset()
+        append(m.p("log"), b"end")
+        server.check_object("log", data + b"end")
+        assert server.bytes()[1] < 100000, "the service copies by itself"
+    assert server.uploads() == []
