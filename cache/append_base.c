@@ -218,10 +218,10 @@ struct follow {
     void *arg;
 };
 
-/* Nothing is unsent or on its way, and the object is one that grows. mu held. */
+/* It is open, nothing is unsent or on its way, and the object is one that grows. mu held. */
 static bool may_grow(const struct cfile *cf)
 {
-    return cf->state == CFILE_CLEAN && !cf->orphan && list_empty(&cf->changes) && cf->object &&
+    return cf->opens > 0 && cf->state == CFILE_CLEAN && !cf->orphan && list_empty(&cf->changes) && cf->object &&
            cf->object->type == OSS_TYPE_APPENDABLE && S_ISREG(cf->attr.mode);
 }
 
@@ -332,4 +332,14 @@ bool cfile_follow(struct cfile *cf, struct oinfo *info, cache_done *done, void *
     cache_busy(cf->cache, 1);
     pool_submit(cf->cache->pool, growth > COPY_CHUNK ? POOL_BULK : POOL_META, &f->job);
     return true;
+}
+
+bool cache_follow(struct cache *cache, const char *key, struct oinfo *info, cache_done *done, void *arg)
+{
+    struct cfile *cf = cfile_find(cache, key);
+    bool follows = cf && cfile_follow(cf, info, done, arg);
+
+    if (cf)
+        cfile_release(cf);
+    return follows;
 }

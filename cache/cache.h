@@ -190,6 +190,7 @@ void cfile_append_over(struct cfile *cf, pid_t by);
  * and more, the file grows with it: true, and `done` follows; else false.
  */
 bool cfile_follow(struct cfile *cf, struct oinfo *info, cache_done *done, void *arg);
+bool cache_follow(struct cache *cache, const char *key, struct oinfo *info, cache_done *done, void *arg);
 /* May the file grow by what others append? Then the bucket is worth asking, also while it is open. */
 bool cfile_may_grow(struct cfile *cf);
 

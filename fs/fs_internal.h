@@ -64,6 +64,12 @@ void attr_of_new(struct fs *fs, fuse_req_t req, struct inode *parent, mode_t mod
  */
 void call_with_info(struct call *call, void (*then)(struct call *call, struct oinfo *info));
 
+/*
+ * An open file that others have appended to, as `info` says, grows first: true when then(call, 0) will go on. Once
+ * for each call.
+ */
+bool call_follow(struct call *call, const char *key, struct oinfo *info, cache_done *then);
+
 /* Directory key and full key of call->parent and name. 0 or a negative errno. */
 int parent_key(struct fs *fs, struct inode *parent, const char *name, bool is_dir, char dir[OSS_KEY_MAX + 2],
                char key[OSS_KEY_MAX + 2]);

@@ -37,13 +37,31 @@ struct call *call_on_name(fuse_req_t req, fuse_ino_t parent, const char *name, b
 
 /* ---------------------------------------------------------------------------------------------- lookup */
 
+static void lookup_done(void *arg, int r, struct oinfo *info, int64_t ttl_ms);
+
+static void lookup_again(void *arg, int r)
+{
+    struct call *call = arg;
+    char dir[OSS_KEY_MAX + 2];
+
+    r = inode_key(call->fs->inodes, call->parent, dir);
+    if (r)
+        call_reply_err(call, r == -ENOENT ? -ESTALE : r);
+    else
+        cache_lookup(call->fs->cache, dir, call->name, lookup_done, call);
+}
+
 static void lookup_done(void *arg, int r, struct oinfo *info, int64_t ttl_ms)
 {
     struct call *call = arg;
+    char dir[OSS_KEY_MAX + 2], key[OSS_KEY_MAX + 2];
     struct inode *inode;
     struct cfile *cf;
     struct attr attr;
 
+    if (!r && !parent_key(call->fs, call->parent, call->name, false, dir, key) &&
+        call_follow(call, key, info, lookup_again))
+        return;
     if (r == -ENOENT) {
         call_reply_absent(call, ttl_ms);
         return;
@@ -135,8 +153,16 @@ static void root_stat(struct fs *fs, struct stat *st)
     pthread_mutex_unlock(&fs->mu);
 }
 
-/* Answers from an open file's own state. */
-static void reply_open_attr(struct call *call, struct cfile *cf)
+bool call_follow(struct call *call, const char *key, struct oinfo *info, cache_done *then)
+{
+    if (call->followed)
+        return false;
+    call->followed = true;
+    return cache_follow(call->fs->cache, key, info, then, call);
+}
+
+/* Answers from an open file's own state, to be believed for so long. */
+static void reply_open_attr_for(struct call *call, struct cfile *cf, int64_t ttl_ms)
 {
     struct attr attr;
     struct stat st;
@@ -148,7 +174,30 @@ static void reply_open_attr(struct call *call, struct cfile *cf)
         return;
     }
     attr_to_stat(&attr, call->inode->ino, call->inode->detached, &st);
-    call_reply_attr(call, &st, call->inode->detached ? 0 : call->fs->ttl_ms);
+    call_reply_attr(call, &st, call->inode->detached ? 0 : ttl_ms);
+}
+
+static void reply_open_attr(struct call *call, struct cfile *cf)
+{
+    reply_open_attr_for(call, cf, call->fs->ttl_ms);
+}
+
+static void open_attr_followed(void *arg, int r)
+{
+    struct call *call = arg;
+
+    (void)r;
+    reply_open_attr_for(call, call->cf, (int64_t)call->offset);
+}
+
+/* What the bucket says of a file that is open and may grow by what others append. */
+static void open_attr_known(void *arg, int r, struct oinfo *info, int64_t ttl_ms)
+{
+    struct call *call = arg;
+
+    call->offset = (uint64_t)ttl_ms;
+    if (r || !cfile_follow(call->cf, info, open_attr_followed, call))
+        open_attr_followed(call, 0);
 }
 
 /* A removed directory that is still somebody's, as an open descriptor or the working directory. */
@@ -166,6 +215,7 @@ static void reply_detached(struct call *call)
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
+    char dir[OSS_KEY_MAX + 2], name[256];
     struct call *call;
     struct stat st;
 
@@ -183,7 +233,9 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return;
     }
     call->cf = fi && fi->fh ? cfile_hold(file_of(fi)->cf) : inode_cfile(fs->inodes, call->inode);
-    if (call->cf)
+    if (call->cf && cfile_may_grow(call->cf) && !inode_place(fs->inodes, call->inode, dir, name))
+        cache_lookup(fs->cache, dir, name, open_attr_known, call);
+    else if (call->cf)
         reply_open_attr(call, call->cf);
     else if (call->inode->detached)
         reply_detached(call);

@@ -99,7 +99,7 @@ static void open_known(struct call *call, struct oinfo *info)
 
     if (!r && S_ISDIR(info->attr.mode))
         r = -EISDIR;
-    if (!r && cache_await_name(fs->cache, key, open_again, call))
+    if (!r && (cache_await_name(fs->cache, key, open_again, call) || call_follow(call, key, info, open_again)))
         return;
     if (!r && !(cf = cfile_open(fs->cache, key, info, NULL, writable)))
         r = -ENOMEM;

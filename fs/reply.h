@@ -41,6 +41,7 @@ struct call {
     uint64_t offset;
     void *data; /* malloc'ed */
     bool more;  /* of write: another piece is to follow */
+    bool followed; /* call_follow() was tried */
     int r;
     void (*then)(struct call *call, struct oinfo *info); /* continuation of call_with_info() */
 };

@@ -262,3 +262,79 @@ def test_past_the_limit(refusing, copies):
         server.check_object("log", data + b"end")
         assert server.bytes()[1] < 100000, "the service copies by itself"
     assert server.uploads() == []
+
+
+# ----------------------------------------------------------------------------- files that are never closed
+
+
+@contextlib.contextmanager
+def held_open(path):
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def test_a_log_that_is_never_closed(server, mount, tmp):
+    """append_flush sends it; a reader on the other mount has it open all the time."""
+    a, b = mount(append_flush=1, stat_cache_expire=1), mount(stat_cache_expire=1)
+    append(a.p("log"), b"first\n")
+    wait_until(lambda: os.path.exists(b.p("log")), 10, "the name on the other mount")
+    out = os.path.join(tmp, "tail")
+    with open(out, "wb") as f, harness.spawned(["tail", "-n", "+1", "-f", "-s", "0.2", b.p("log")], stdout=f):
+        wait_until(lambda: read_file(out) == b"first\n", 20, "what is there")
+        with held_open(a.p("log")) as fd:
+            expected = b"first\n"
+            for i in range(3):
+                line = b"line %d\n" % i
+                os.write(fd, line)
+                expected += line
+                wait_until(lambda: read_file(out) == expected, 20, "line %d" % i)
+    assert server.counters()["AppendObject"] == 4
+    server.check_object("log", expected)
+
+
+def test_append_flush_off(server, mount):
+    m = mount(append_flush=0)
+    with held_open(m.p("log")) as fd:
+        os.write(fd, b"x")
+        time.sleep(1.5)
+        assert server.object("log") is None
+    server.check_object("log", b"x")
+
+
+def test_readers_of_the_same_mount(server, mount):
+    """A reader whose kernel pages end within the last page sees what others append through the same mount."""
+    m = mount()
+    append(m.p("log"), b"0" * 10)
+    total = b"0" * 10
+    with open(m.p("log"), "rb", buffering=0) as reader:
+        assert reader.read() == total
+        for i in range(30):
+            append(m.p("log"), b"%d" % (i % 10) * 7)
+            total += b"%d" % (i % 10) * 7
+            assert os.pread(reader.fileno(), 1000, 0) == total
+            assert read_file(m.p("log")) == total
+
+
+def test_readers_see_what_others_append(server, mount):
+    """An open file, and one that is opened anew, on a mount that appends too."""
+    a, b = mount(stat_cache_expire=0), mount(stat_cache_expire=0)
+    append(a.p("log"), b"one\n")
+    with open(b.p("log"), "rb", buffering=0) as reader:
+        assert reader.read() == b"one\n"
+        total = b"one\n"
+        for i in range(5):
+            append(a.p("log"), b"a%d\n" % i)
+            append(b.p("log"), b"b%d\n" % i)
+            total += b"a%d\nb%d\n" % (i, i)
+            assert os.stat(b.p("log")).st_size == len(total)
+            assert read_file(b.p("log")) == total
+            assert os.pread(reader.fileno(), 1000, 0) == total
+    server.check_object("log", total)
+    # Replaced by another one, and longer: the open file keeps to the old one, a new one shows the new one.
+    with open(b.p("log"), "rb", buffering=0) as reader:
+        server.plant("log", b"something else " * 10, {"x-ossd-type": "Appendable"})
+        assert read_file(b.p("log")) == b"something else " * 10
+        assert os.pread(reader.fileno(), 1000, 0) in (total, b"something else " * 10)
