@@ -461,7 +461,7 @@ int append_clarify(struct cfile *cf, int r, struct oss_object *now, struct oss_e
     if (landed)
         return only ? rebase_on(cf, &doubt, doubt.from + doubt.length, now) : extend_base(cf, &doubt, now);
     /* From an earlier daemon's time only what is certain: nothing is lost by appending. */
-    if (!only || (recovered && (!exists || now->type != OSS_TYPE_APPENDABLE || now->size < base_size)))
+    if (!only || (r && recovered && (!exists || now->type != OSS_TYPE_APPENDABLE || now->size < base_size)))
         return -ESTALE;
     return rebase_on(cf, NULL, from, exists ? now : NULL);
 }
@@ -508,6 +508,9 @@ bool append_retry(struct upload *u)
 
     if (u->copy_only || u->turns++ >= RETRIES_MAX)
         return false;
+    /* Not appendable, but an appendable object: it says so of its own accord, as when it is sealed. */
+    if (appending && u->r == -EPROTOTYPE && u->turns > 2)
+        return refuse_appends(u);
     if (appending && (u->r == -EINVAL || u->r == -EFBIG || u->r == -ENOTSUP))
         return refuse_appends(u);
     if (u->r != -ESTALE && u->r != -EPROTOTYPE && u->r != -ENOENT)

@@ -638,7 +638,7 @@ static int add_whole(struct builder *b, const struct plan_input *in, bool by_cop
     struct cut cut;
     int r;
 
-    if (small && !by_copy && in->flushed <= THRIFTY_FACTOR * size)
+    if (small && !by_copy && !in->only_appends && in->flushed <= THRIFTY_FACTOR * size)
         return add_put(b, in);
     limits.parts_max -= (unsigned)sent;
     r = cut_runs(in, sent > 0 ? in->sent[sent - 1].offset + in->sent[sent - 1].length : 0, &limits, &runs, &cut);

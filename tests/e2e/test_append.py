@@ -137,6 +137,57 @@ def test_records(server, mount, n):
     assert kind(server, "log") == "Appendable"
 
 
+# ---------------------------------------------------------------------------------------------- what goes wrong
+
+FAULTS = {
+    "503": ({"action": "status", "status": 503, "code": "ServiceUnavailable", "count": 2}, 0),
+    "500": ({"action": "status", "status": 500, "code": "InternalError"}, 0),
+    "429": ({"action": "status", "status": 429, "code": "TooManyRequests"}, 0),
+    "reset": ({"action": "reset"}, 0),
+    "reset again": ({"action": "reset", "count": 3}, 0),
+    "lost": ({"action": "lost"}, 0),
+    "truncated": ({"action": "truncate"}, 0),
+    "garbage": ({"action": "garbage", "mode": "html"}, 0),
+    "wrong CRC": ({"action": "wrong_crc"}, 0),
+    "no CRC": ({"action": "drop_crc"}, 0),
+    "damaged": ({"action": "corrupt_request"}, 0),
+    "hang": ({"action": "hang"}, 0),
+    "denied": ({"action": "status", "status": 403, "code": "AccessDenied"}, errno.EACCES),
+    "immutable": ({"action": "status", "status": 409, "code": "FileImmutable"}, errno.EPERM),
+    "position": ({"action": "status", "status": 409, "code": "PositionNotEqualToLength"}, 0),
+    "not appendable": ({"action": "status", "status": 409, "code": "ObjectNotAppendable"}, 0),
+    "never appendable": ({"action": "status", "status": 409, "code": "ObjectNotAppendable", "count": -1}, 0),
+    "argument": ({"action": "status", "status": 400, "code": "InvalidArgument"}, 0),
+}
+
+
+def test_faults(server, mount):
+    """Each meets an append to a new object, and one to what is there: the right bytes, or the right errno."""
+    m = mount(readwrite_timeout=2, connect_timeout=2)
+    m.allow("AppendObject", "sending of", "what was there before")
+    for name, (fault, code) in FAULTS.items():
+        for old in b"", b"old" * 300:
+            key = "%s %d" % (name, len(old))
+            if old:
+                append(m.p(key), old)
+            server.fault(op="AppendObject", **fault)
+            fd = os.open(m.p(key), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            os.write(fd, b"new" * 100)
+            if code:
+                with raises_errno(code):
+                    os.fsync(fd)
+                assert server.object(key) == (old or None), key
+                with raises_errno(code) if fault.get("count") == -1 else contextlib.nullcontext():
+                    os.fsync(fd)
+            os.close(fd)
+            server.clear_faults()
+            assert server.object(key) == old + b"new" * 100, key
+            append(m.p(key), b"more")
+            assert server.object(key) == old + b"new" * 100 + b"more", key
+            assert read_file(m.p(key)) == old + b"new" * 100 + b"more", key
+    assert server.uploads() == []
+
+
 # -------------------------------------------------------------------------- what an appendable object is as a file
 
 BOTH = pytest.mark.parametrize("copies", ["yes", "no"])

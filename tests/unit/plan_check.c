@@ -389,7 +389,7 @@ static bool judge_whole(struct judge *j)
     const struct plan_limits *l = &j->in->limits;
     bool by_copy = j->unchanged && j->own->copyable;
     bool small = j->size == 0 || (j->size <= l->multipart_threshold && j->size <= OSS_PUT_MAX);
-    bool thrifty = by_copy || j->in->flushed > 4 * j->size;
+    bool thrifty = by_copy || j->in->only_appends || j->in->flushed > 4 * j->size;
     struct plan_cost cost;
 
     if (!judge_fetches(j))

@@ -510,6 +510,53 @@ static void the_service_takes_no_more(void **state)
     }
 }
 
+/* Where the service makes no copies of appendable objects, the bytes go through here. */
+static void copies_that_are_refused(void **state)
+{
+    struct fake_fault full = {
+        .kind = FAKE_FAIL, .op = OSS_OP_APPEND, .nth = 1, .count = 1, .err = -EINVAL, .code = "InvalidArgument"};
+    struct cfile *cf;
+
+    (void)state;
+    fake_oss_refuse_appendable_copies(rig.fake, true);
+    add_elsewhere("short", a, 20000);
+    add_elsewhere("long", a, 150000);
+    add_elsewhere("full", a, 150000);
+    assert_int_equal(rig_rename(&rig, "short", "short2"), 0);
+    assert_int_equal(rig_rename(&rig, "long", "long2"), 0);
+    rig_expect(&rig, "short2", a, 20000);
+    rig_expect(&rig, "long2", a, 150000);
+    rig_expect_absent(&rig, "short");
+    rig_expect_absent(&rig, "long");
+    cf = rig_open(&rig, "full");
+    assert_non_null(cf);
+    fake_oss_fault(rig.fake, &full);
+    add(cf, b, 100);
+    assert_int_equal(rig_flush(cf), 0);
+    rig_expect(&rig, "full", both, join(a, (size_t)150000, b, (size_t)100, NULL));
+    assert_int_equal(fake_oss_uploads(rig.fake), 0);
+    cfile_close(cf, true);
+}
+
+/* The file is open, appended to here, by others, and renamed. */
+static void a_rename_of_what_others_append_to(void **state)
+{
+    struct cfile *cf = rig_create(&rig, "log");
+
+    (void)state;
+    add(cf, a, 1000);
+    assert_int_equal(rig_flush(cf), 0);
+    add_elsewhere("log", b, 500);
+    add(cf, a + 1000, 100);
+    assert_int_equal(rig_rename(&rig, "log", "log.1"), 0);
+    rig_expect(&rig, "log.1", both, join(a, (size_t)1000, b, (size_t)500, NULL));
+    assert_int_equal(rig_flush(cf), 0);
+    rig_expect(&rig, "log.1", both, join(a, (size_t)1000, b, (size_t)500, a + 1000, (size_t)100, NULL));
+    rig_expect_file(cf, both, 1600);
+    rig_expect_absent(&rig, "log");
+    cfile_close(cf, true);
+}
+
 /* ------------------------------------------------------------------------------------ whole records */
 
 #define LINE 61
@@ -637,6 +684,8 @@ int main(void)
         TEST(the_object_is_gone),
         TEST(appends_to_a_normal_object),
         TEST(the_service_takes_no_more),
+        TEST(copies_that_are_refused),
+        TEST(a_rename_of_what_others_append_to),
         TEST(a_write_in_pieces_is_not_divided),
         TEST(random_appends),
     };
