@@ -95,9 +95,9 @@ struct plan_input {
  *      copy_max long
  *      only_appends, base appendable or no object,         APPEND of the bytes beyond the base's size, and COPY_SELF
  *      total <= append_max, size > 0                       when an old object's attributes changed
- *      size <= multipart_threshold                         FETCH what is remote, PUT; but the next rule with only_appends
- *                                                          or once flushes have sent over 4 x size, if a range can be
- *                                                          copied
+ *      size <= multipart_threshold                         FETCH what is remote, PUT; but the next rule with
+ *                                                          only_appends, or once flushes have sent over 4 x size,
+ *                                                          if a range can be copied
  *      else                                                FETCH, INITIATE, PART and PART_COPY, COMPLETE
  *
  * In the last: clean or remote ranges of a copyable base of at least part_min (the last: of any length) are copied,
