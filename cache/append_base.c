@@ -4,6 +4,7 @@
  */
 #include "append.h"
 #include "spool.h"
+#include "stream.h"
 
 #include "../oss/base_log.h"
 #include "../oss/crc64.h"
@@ -157,6 +158,8 @@ int append_move_map(struct cfile *cf, struct oinfo *info, uint64_t from, bool ke
     oinfo_put(cf->object);
     cf->object = info;
     cf->absent = false;
+    stream_drop(cf); /* it sends what is at other places now */
+    cf->frontier = 0;
     cf->read_from = cf->read_next = cf->read_window = 0;
     if (!keep && to > 0 && cf->fd >= 0)
         fallocate(cf->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)to);
