@@ -39,8 +39,8 @@ struct call {
     int set; /* of setattr: FUSE_SET_ATTR_…; of setxattr: flags */
     size_t size;
     uint64_t offset;
-    void *data; /* malloc'ed */
-    bool more;  /* of write: another piece is to follow */
+    void *data;    /* malloc'ed */
+    bool more;     /* of write: another piece is to follow */
     bool followed; /* call_follow() was tried */
     int r;
     void (*then)(struct call *call, struct oinfo *info); /* continuation of call_with_info() */
