@@ -1,4 +1,9 @@
-"""Nobody waits inside: a server that hangs blocks only who needs it, and a blocked program can be ended."""
+"""
+Nobody waits inside: a server that hangs blocks only who needs it, and a blocked program can be ended.
+
+What is to happen "at once" is told from what waits for the server by order where that can be seen, else by AT_ONCE:
+far less than the deadlines that would end the wait, far more than a busy machine needs.
+"""
 
 import errno
 import os
@@ -13,6 +18,8 @@ import pytest
 from harness import _reap, blob, raises_errno, read_file, run, spawned, wait_until, write_file
 
 pytestmark = pytest.mark.sanitizer
+
+AT_ONCE = 15  # seconds; deadlines are 30 and 60
 
 # Says "closing" when it is about to block, and how the close ended.
 CLOSER = """
@@ -69,14 +76,15 @@ def test_200_hanging_closes(server, mount):
         for _ in range(3):
             took, names = timed(lambda: run(["ls", m.p("cached")]).stdout.split())
             assert len(names) == 50
-            assert took < 1, "ls took %.2f s" % took
+            assert took < AT_ONCE, "ls took %.2f s" % took
         took, _ = timed(lambda: [os.stat(m.p("cached/f%d" % i)) for i in range(50)])
-        assert took < 1, "stats took %.2f s" % took
+        assert took < AT_ONCE, "stats took %.2f s" % took
         took, data = timed(lambda: read_file(m.p("cached/f7")))
-        assert data == b"7" and took < 1
+        assert data == b"7" and took < AT_ONCE
         # Work that needs the server, and gets an answer from it, goes on too.
         took, data = timed(lambda: read_file(m.p("elsewhere/x")))
-        assert data == b"planted" and took < 2
+        assert data == b"planted" and took < AT_ONCE
+        assert all(p.poll() is None for p in procs)
         server.clear_faults()
         for p in procs:
             assert p.wait(100) == 0
@@ -91,7 +99,7 @@ def test_200_hanging_closes(server, mount):
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("what", ["close", "fsync", "stat", "listdir", "read", "unlink", "rename", "mkdir"])
 def test_blocked_program_ends(server, mount, what, sig):
-    """Ctrl-C and kill end a program that waits for the server, within a second."""
+    """Ctrl-C and kill end a program that waits for the server."""
     server.plant("d/f", b"content")
     m = mount()
     m.allow(" (warning|error) ")
@@ -119,12 +127,9 @@ def test_blocked_program_ends(server, mount, what, sig):
         assert p.stdout.readline() == b"now\n"
         time.sleep(0.5)
         assert p.poll() is None, "it was to block"
-        begin = time.monotonic()
         p.send_signal(sig)
-        assert p.wait(10) != 0
-        took = time.monotonic() - begin
+        assert p.wait(AT_ONCE) != 0
         assert b"done" not in p.stdout.read()
-    assert took < 1, "%.1f s to end" % took
     server.clear_faults()
     # The mount is well afterwards.
     write_file(m.p("after"), b"x")
@@ -235,13 +240,12 @@ def test_slow_listing_does_not_block_others(server, mount):
     server.plant("known/y", b"y")
     m = mount()
     assert os.listdir(m.p("known")) == ["y"]
-    server.fault(op="ListObjectsV2", action="delay", ms=3000, count=1)
+    server.fault(op="ListObjectsV2", action="delay", ms=6000, count=1)
     with spawned(["ls", m.p("slow")], stdout=subprocess.PIPE) as p:
         time.sleep(0.3)
-        took, names = timed(lambda: os.listdir(m.p("known")))
-        assert names == ["y"] and took < 0.5
-        took, _ = timed(lambda: write_file(m.p("known/z"), b"z"))
-        assert took < 1.5
+        assert os.listdir(m.p("known")) == ["y"]
+        write_file(m.p("known/z"), b"z")
+        assert p.poll() is None, "the others came after the slow one"
         assert p.communicate(timeout=20)[0] == b"x\n"
 
 
@@ -254,9 +258,8 @@ def test_bulk_does_not_starve_metadata(server, mount):
     for t in threads:
         t.start()
     time.sleep(0.5)
-    took, st = timed(lambda: os.stat(m.p("far/away")))
-    assert st.st_size == 1
-    assert took < 2, "a stat took %.1f s" % took
+    assert os.stat(m.p("far/away")).st_size == 1
+    assert any(t.is_alive() for t in threads), "the stat came after the transfers"
     server.clear_faults()
     for t in threads:
         t.join(100)
@@ -273,9 +276,10 @@ def test_reader_and_writer_of_one_file(server, mount):
         assert p.stdout.readline() == "closing\n"
         time.sleep(0.3)
         took, data = timed(lambda: read_file(m.p("f")))
-        assert data == m.p("f").encode() * 100 and took < 1
+        assert data == m.p("f").encode() * 100 and took < AT_ONCE
         took, _ = timed(lambda: os.stat(m.p("f")))
-        assert took < 1
+        assert took < AT_ONCE
+        assert p.poll() is None
         server.clear_faults()
         assert p.stdout.readline() == "ok\n"
 
@@ -285,14 +289,13 @@ def test_write_while_uploading(server, mount):
     m = mount()
     fd = os.open(m.p("f"), os.O_RDWR | os.O_CREAT)
     os.write(fd, b"first")
-    server.fault(op="PutObject", action="delay", ms=1500, count=1)
+    server.fault(op="PutObject", action="delay", ms=3000, count=1)
     # Not fsync: the kernel itself keeps writes away from a file that is being synced.
     thread = threading.Thread(target=os.close, args=(os.dup(fd),))
     thread.start()
     time.sleep(0.4)
-    took, _ = timed(lambda: os.pwrite(fd, b"second", 0))
-    assert took < 1
-    assert thread.is_alive()
+    os.pwrite(fd, b"second", 0)
+    assert thread.is_alive(), "the write came after the upload"
     thread.join(30)
     assert server.object("f") in (b"first", b"second")
     os.close(fd)
