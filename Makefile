@@ -29,18 +29,18 @@ FUZZ_SECONDS ?= 10
 # ------------------------------------------------------------------------------------------------- packages
 # The one list of what is needed; NAME:COMMAND is satisfied by the command, whoever installed it.
 
-DEPS_demo  := gcc libc6-dev make pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev libssl-dev libxml2-dev \
+DEPS_demo  := gcc libc6-dev make pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev libssl-dev libxml2-dev liblmdb-dev \
               libmicrohttpd-dev ca-certificates curl:curl python3:python3 rsync:rsync
 DEPS_check := $(DEPS_demo) git:git clang libclang-rt-dev clang-tidy clang-format llvm libcmocka-dev python3-pytest \
               python3-pytest-timeout python3-pytest-xdist npm:npm openssl:openssl procps sqlite3:sqlite3 vim-tiny:vi \
               binutils:ar patch:patch attr:setfattr acl:setfacl util-linux:flock strace:strace fio:fio
 
-DEPS_FEDORA := gcc make pkgconf fuse3-devel fuse3 libcurl-devel openssl-devel libxml2-devel libmicrohttpd-devel \
+DEPS_FEDORA := gcc make pkgconf fuse3-devel fuse3 libcurl-devel openssl-devel libxml2-devel lmdb-devel libmicrohttpd-devel \
                curl python3 rsync; to check: git clang clang-tools-extra libcmocka-devel python3-pytest \
                python3-pytest-timeout python3-pytest-xdist nodejs-npm sqlite vim patch attr acl strace fio libasan libtsan libubsan
-DEPS_ARCH   := base-devel fuse3 curl openssl libxml2 libmicrohttpd python rsync; to check: git clang cmocka \
+DEPS_ARCH   := base-devel fuse3 curl openssl libxml2 lmdb libmicrohttpd python rsync; to check: git clang cmocka \
                python-pytest python-pytest-timeout python-pytest-xdist npm sqlite vim patch attr acl strace fio
-DEPS_ALPINE := build-base linux-headers pkgconf fuse3-dev fuse3 curl-dev openssl-dev libxml2-dev libmicrohttpd-dev \
+DEPS_ALPINE := build-base linux-headers pkgconf fuse3-dev fuse3 curl-dev openssl-dev libxml2-dev lmdb-dev libmicrohttpd-dev \
                curl python3 rsync; to check: git bash clang clang-extra-tools cmocka-dev py3-pytest \
                py3-pytest-timeout py3-pytest-xdist npm sqlite vim patch attr acl strace fio
 
@@ -87,8 +87,8 @@ WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 BASE     := -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -pthread $(WARNINGS)
 
 ifneq ($(filter-out deps clean lint format check check-long help,$(or $(MAKECMDGOALS),all)),)
-PKG_CFLAGS := $(call pkg_cflags,fuse3 libcurl libxml-2.0 openssl)
-LIBS_OSS   := $(call pkg_libs,libcurl libxml-2.0 libssl libcrypto)
+PKG_CFLAGS := $(call pkg_cflags,fuse3 libcurl libxml-2.0 openssl lmdb)
+LIBS_OSS   := $(call pkg_libs,libcurl libxml-2.0 libssl libcrypto lmdb)
 LIBS_FUSE  := $(call pkg_libs,fuse3)
 LIBS_OSSD  := $(call pkg_libs,libmicrohttpd libxml-2.0 libcrypto)
 LIBS_UNIT  := $(call pkg_libs,cmocka)

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FINAL_AFTER_S 2 /* Last-Modified is cut to the second, and Date too */
+
 static const char *const attr_names[] = {
     "x-oss-meta-mode",  "x-oss-meta-uid",      "x-oss-meta-gid",
     "x-oss-meta-mtime", "x-oss-meta-mtime-ns", "x-oss-meta-mtime-size",
@@ -132,8 +134,10 @@ struct oinfo *oinfo_from_object(const struct oss_object *object, const struct at
         return info;
     }
     parse_attr(&info->attr, object, defaults, is_dir);
+    info->stored_mtime = info->attr.mtime;
     memcpy(info->etag, object->etag, sizeof(info->etag));
     info->last_modified = object->last_modified;
+    info->young = object->date < object->last_modified + FINAL_AFTER_S;
     info->type = object->type;
     info->is_marker = is_dir;
     info->has_crc = object->has_crc;
@@ -165,6 +169,11 @@ struct oinfo *oinfo_clone(const struct oinfo *from)
     info->is_marker = from->is_marker;
     info->has_crc = from->has_crc;
     info->acl_default = from->acl_default;
+    info->young = from->young;
+    info->bare = from->bare;
+    info->own = from->own;
+    info->fuzzy = from->fuzzy;
+    info->stored_mtime = from->stored_mtime;
     info->crc64 = from->crc64;
     atomic_init(&info->refs, 1);
     info->headers = (struct kvlist){0};

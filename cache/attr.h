@@ -51,9 +51,17 @@ struct oinfo {
     bool is_marker; /* of a directory: an object stands behind it */
     bool has_crc;
     bool acl_default; /* we wrote it, or have asked: its ACL is `default` */
+    /*
+     * Last-Modified has a resolution of one second. young: read less than two seconds after it, so another change may
+     * have followed that shows in nothing. own: written by us, not read. fuzzy: we were not told the Last-Modified of
+     * what we wrote; it is the server's Date then, and may be a second off.
+     */
+    bool young, own, fuzzy;
+    bool bare; /* made from a listing alone: what headers the object has is not known */
     uint64_t crc64;
-    struct kvlist headers; /* to be carried over; without the attribute headers above except -xattr */
-    char *link;            /* a symlink's target when known, else NULL */
+    struct kvlist headers;        /* to be carried over; without the attribute headers above except -xattr */
+    char *link;                   /* a symlink's target when known, else NULL */
+    struct timespec stored_mtime; /* what the object carries: a directory's attr.mtime moves on with its entries */
 };
 
 /* A new one with one reference, NULL when out of memory. `object` NULL: a directory without a marker. */

@@ -16,6 +16,8 @@
 #define BULK_THREADS 32
 #define TABLE_SIZE   4096
 #define META_ENTRIES 1000000
+#define STORE_MIN    (UINT64_C(8) << 20)
+#define STORE_MAX    (UINT64_C(512) << 20)
 
 void cache_busy(struct cache *cache, int delta)
 {
@@ -35,6 +37,14 @@ static int make_data_dir(const char *state_dir)
     if (mkdir(path, 0700) && errno != EEXIST)
         return -errno;
     return 0;
+}
+
+/* Of the attribute store: some 300 bytes an entry. */
+static uint64_t store_size(const struct cache_config *config)
+{
+    uint64_t size = config->cache_size / 16;
+
+    return size < STORE_MIN ? STORE_MIN : size > STORE_MAX ? STORE_MAX : size;
 }
 
 int cache_new(struct cache **out, const struct cache_config *config)
@@ -67,6 +77,10 @@ int cache_new(struct cache **out, const struct cache_config *config)
     r = cache->config.state_dir && cache->config.prefix && cache->table && cache->meta && cache->names ? 0 : -ENOMEM;
     if (!r)
         r = make_data_dir(cache->config.state_dir);
+    if (!r) {
+        cache->attrs = attr_store_open(config->state_dir, &config->defaults, store_size(config));
+        meta_on_exact(cache->meta, recall_note_exact, cache);
+    }
     if (!r && (!(cache->pool = pool_new(limits)) || !(cache->uploads = pool_new(limits))))
         r = -errno;
     if (r) {
@@ -117,6 +131,7 @@ void cache_free(struct cache *cache)
         cfile_free_all(cache);
     names_free(cache->names);
     meta_free(cache->meta);
+    attr_store_close(cache->attrs);
     pthread_cond_destroy(&cache->idle_cond);
     pthread_mutex_destroy(&cache->mu);
     free(cache->table);

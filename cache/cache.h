@@ -32,6 +32,7 @@ struct cache_config {
     uint64_t cache_size;     /* bytes of clean data kept, and of unsent data before writers must wait or fail */
     unsigned free_percent;   /* of the file system that state_dir is on */
     int64_t append_flush_ms; /* what was appended to an open file is sent after so long; 0: not before it is asked */
+    bool listing_attributes; /* no object carries attributes: what a listing says is all there is to know */
     bool keep_acl;           /* read and send again the ACL of objects that we did not create */
 };
 

@@ -417,18 +417,26 @@ static struct oinfo *known_info(struct cache *cache, const char *key)
     return known.info;
 }
 
-/* The same bytes with newer attributes. mu held. */
-static void take_attributes(struct cfile *cf, struct oinfo *info)
+bool cfile_take_attributes(struct cfile *cf, struct oinfo *info)
 {
+    unsigned changed = cf->attr_changed ? cf->fields_changed : 0;
     struct kvlist headers = {0};
+    struct attr old = cf->attr;
 
-    if (info->attr.size != cf->attr.size || kv_copy(&headers, &info->headers))
-        return;
-    kv_free(&cf->headers);
-    cf->headers = headers;
+    if ((S_ISREG(info->attr.mode) && info->attr.size != cf->attr.size) || kv_copy(&headers, &info->headers))
+        return false;
+    if (changed & SET_HEADERS) {
+        kv_free(&headers);
+    } else {
+        kv_free(&cf->headers);
+        cf->headers = headers;
+    }
     cf->attr = info->attr;
+    take_fields(&cf->attr, &old, changed);
+    oinfo_get(info);
     oinfo_put(cf->object);
-    cf->object = oinfo_get(info);
+    cf->object = info;
+    return true;
 }
 
 /*
@@ -444,7 +452,7 @@ static bool catch_up(struct cfile *cf, struct oinfo *info)
         return true;
     if (!replaced(cf, info)) {
         if (cf->object)
-            take_attributes(cf, info);
+            cfile_take_attributes(cf, info);
         return true;
     }
     if (cf->opens == 0 && list_empty(&cf->fetches))
@@ -654,6 +662,7 @@ static struct oinfo *info_locked(struct cfile *cf)
     if (!info)
         return NULL;
     info->attr = cf->attr;
+    info->own = info->own && cf->state == CFILE_CLEAN; /* else the bucket does not hold it so */
     kv_free(&info->headers);
     if (kv_copy(&info->headers, &cf->headers)) {
         oinfo_put(info);
@@ -699,6 +708,8 @@ void cfile_publish(struct cfile *cf)
         return;
     meta_put(cf->cache->meta, dir, name, S_ISDIR(info->attr.mode) ? META_DIR : META_FILE, info);
     free(dir);
+    if (info->own)
+        recall_note(cf->cache, cf->key, info);
 }
 
 bool cfile_empty_unpublished(struct cfile *cf, bool *replaces)
@@ -714,12 +725,37 @@ bool cfile_empty_unpublished(struct cfile *cf, bool *replaces)
 
 /* ----------------------------------------------------------------------------------------- attributes */
 
+/*
+ * A time that the object carries already: rsync and tar set a directory's once more when they have filled it, and
+ * only here did it move on meanwhile. mu held; true when there is nothing to send.
+ */
+static bool time_is_stored(struct cfile *cf, unsigned set)
+{
+    struct timespec stored = cf->object ? cf->object->stored_mtime : cf->attr.mtime;
+    struct oinfo *info;
+
+    if (set != CFILE_SET_MTIME || cf->state != CFILE_CLEAN || cf->orphan || !cf->object || !S_ISDIR(cf->attr.mode) ||
+        !cf->object->is_marker || stored.tv_sec != cf->attr.mtime.tv_sec || stored.tv_nsec != cf->attr.mtime.tv_nsec)
+        return false;
+    info = info_locked(cf);
+    if (!info)
+        return false;
+    oinfo_put(cf->object);
+    cf->object = info;
+    cfile_publish(cf);
+    return true;
+}
+
 void cfile_set_attr(struct cfile *cf, const struct attr *attr, unsigned set)
 {
     bool timer;
 
     pthread_mutex_lock(&cf->mu);
     take_fields(&cf->attr, attr, set);
+    if (time_is_stored(cf, set)) {
+        pthread_mutex_unlock(&cf->mu);
+        return;
+    }
     cf->times_set = cf->times_set || (set & CFILE_SET_MTIME);
     cf->fields_changed = (cf->attr_changed ? cf->fields_changed : 0) | set;
     if (cf->orphan) {

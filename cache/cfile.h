@@ -32,6 +32,7 @@
 #ifndef CACHE_CFILE_H
 #define CACHE_CFILE_H
 
+#include "attr_store.h"
 #include "cache.h"
 
 #include "../oss/base_list.h"
@@ -210,7 +211,8 @@ struct cache {
     struct pool *pool;          /* questions, downloads, changes of names, timers */
     struct pool *uploads;       /* so that what hangs there keeps nobody from looking */
     struct meta *meta;
-    struct names *names; /* names.c */
+    struct attr_store *attrs; /* or NULL: none to be had */
+    struct names *names;      /* names.c */
 
     pthread_mutex_t mu;
     pthread_cond_t idle_cond;
@@ -291,6 +293,12 @@ int cfile_rebase(struct cfile *cf, struct oinfo *info);
  * `gen` (0: those of the object): the bases that named the old one follow. mu held.
  */
 void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen);
+
+/*
+ * `info` is the same bytes with other attributes: they are taken, but for those that were changed here and are not
+ * sent. mu held. false when the size differs, or out of memory.
+ */
+bool cfile_take_attributes(struct cfile *cf, struct oinfo *info);
 
 /* The bases that are the object under the file's key are now read from its copy `info` under `key`. mu held. */
 void cfile_repoint(struct cfile *cf, const char *key, struct oinfo *info);
@@ -381,6 +389,11 @@ void note_refused(struct cache *cache, const struct oss_error *err);
 /* aside.c: why a file was kept, for whoever lists it. */
 void kept_note(const char *state_dir, const char *id, const char *why);
 
+/* refresh.c: was `before` changed to `now` (we have just done so) too soon to be told from it? */
+bool refresh_needed(const struct oinfo *before, const struct oinfo *now);
+/* Writes the object once more in a few seconds, if it is still `info` then. */
+void refresh_later(struct cfile *cf, struct oinfo *info);
+
 /* -------------------------------------------------------------------------------------------- fetch.c */
 
 /*
@@ -427,6 +440,18 @@ bool space_await_fetch(struct cfile *cf, uint64_t n, cache_done *done, void *arg
 void space_wake(struct cache *cache);
 
 /* ---------------------------------------------------------------------------------------- names.c, changes.c */
+
+/*
+ * recall.c: fills known->info of an entry that a listing has shown without its attributes, as far as it can be had
+ * without a request.
+ */
+void recall(struct cache *cache, const char *dir, const char *name, struct meta_result *known);
+/* Would the listing of this directory tell its attributes, instead of a HEAD of its marker? Then `key` is its key. */
+bool recall_by_listing(struct cache *cache, const char *dir, const char *name, char key[OSS_KEY_MAX + 8]);
+/* The bucket has told what `key` carries, or we have written it. info NULL: a directory without a marker. */
+void recall_note(struct cache *cache, const char *key, struct oinfo *info);
+/* The same from the name cache (meta_exact). */
+void recall_note_exact(void *arg, const char *dir, const char *name, struct oinfo *info);
 
 struct names *names_new(struct cache *cache);
 void names_free(struct names *names);

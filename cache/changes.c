@@ -70,6 +70,8 @@ void put_known(struct cache *cache, const char *key, enum meta_state state, stru
         return;
     meta_put(cache->meta, dir, name, state, info);
     free(dir);
+    if (info && info->own)
+        recall_note(cache, key, info);
 }
 
 /* The bucket has another object there than was known: it is asked anew. */
@@ -117,7 +119,9 @@ static struct oinfo *made_info(const struct oss_object *object, const struct att
     if (!info)
         return NULL;
     info->attr = *attr;
-    info->acl_default = true;
+    info->stored_mtime = attr->mtime;
+    info->acl_default = info->own = info->fuzzy = true;
+    info->young = false;
     if (!info->last_modified)
         info->last_modified = object->date;
     if (link)
@@ -145,6 +149,7 @@ static int put_text(struct cache *cache, const char *key, char *text, const stru
 
     if (!r && is_dir)
         r = kv_set(&headers, "content-type", "application/x-directory");
+    attr_store_forget(cache->attrs, key);
     if (!r)
         r = cache->oss->ops->put(cache->oss, key, &source, &opts, &object, &err);
     if (r) {

@@ -160,7 +160,7 @@ static int append(struct cfile *cf, enum record_type type, const struct buf *pay
     return r;
 }
 
-static const char *boot_id(void)
+const char *journal_boot_id(void)
 {
     static char id[64]; /* the same for all who fill it */
     FILE *f;
@@ -200,7 +200,7 @@ static int begin(struct cfile *cf)
     cf->journal_sequence = 0;
     cf->journal_size = 0;
     cf->journal_committed = false;
-    put_text(&payload, boot_id());
+    put_text(&payload, journal_boot_id());
     put_text(&payload, cf->key);
     put_attr(&payload, &cf->attr);
     put_headers(&payload, &cf->headers);
@@ -624,7 +624,7 @@ static void get_begin(struct reader *in, struct journal_state *s)
 {
     char *boot = get_text(in);
 
-    s->same_boot = boot && !strcmp(boot, boot_id()) && strcmp(boot, "unknown");
+    s->same_boot = boot && !strcmp(boot, journal_boot_id()) && strcmp(boot, "unknown");
     free(boot);
     s->key = get_text(in);
     get_attr(in, &s->attr);

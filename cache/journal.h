@@ -67,6 +67,9 @@
  * disk: the change must not be made then.
  */
 
+/* The kernel's name for this boot; "unknown" when it does not tell. */
+const char *journal_boot_id(void);
+
 /* Before a change of content. */
 int journal_dirty(struct cfile *cf);
 /* Before attributes alone become something to be sent; and before an upload begins. */

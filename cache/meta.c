@@ -5,10 +5,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define NAME_BYTES_MAX 255
+#define FIRST_AHEAD    32 /* names that the second question for attributes in a directory takes along */
 
 struct entry {
     struct entry *hash_next;
@@ -23,6 +25,7 @@ struct entry {
     uint64_t seen;    /* the last listing that named it */
     uint32_t hash;
     uint8_t state;   /* enum meta_state */
+    uint8_t type;    /* enum oss_type, of the listing */
     bool local_info; /* `info` was made here, its last_modified is the server's Date at our write */
     bool asked;      /* handed out by meta_unknown_after() */
     char name[];
@@ -38,8 +41,10 @@ struct dir {
     uint64_t listing;         /* the listing under way, 0 for none */
     int64_t big_until_ms;     /* too long to be listed for a lookup, until then */
     bool marker, marker_seen; /* known by the last listing; named by the one under way */
-    unsigned cold;            /* lookups without an answer */
-    unsigned scan;            /* questions for attributes since the last listing */
+    struct meta_version marker_version;
+    int64_t marker_until_ms; /* what the two lines above say is believed until then */
+    unsigned cold;           /* lookups without an answer */
+    unsigned scan;           /* questions for attributes since the last listing */
     uint32_t hash;
     char key[];
 };
@@ -55,6 +60,8 @@ struct meta {
     size_t n_dirs, dir_buckets;
     struct entry **table;
     size_t entry_buckets;
+    meta_exact *exact;
+    void *exact_arg;
 };
 
 static uint32_t hash_bytes(uint32_t h, const char *s)
@@ -95,6 +102,12 @@ struct meta *meta_new(int64_t ttl_ms, size_t max_entries)
     list_init(&meta->lru);
     pthread_mutex_init(&meta->mu, NULL);
     return meta;
+}
+
+void meta_on_exact(struct meta *meta, meta_exact *exact, void *arg)
+{
+    meta->exact = exact;
+    meta->exact_arg = arg;
 }
 
 static void entry_free(struct meta *meta, struct entry *e)
@@ -300,6 +313,11 @@ void meta_get(struct meta *meta, const char *dir, const char *name, struct meta_
         out->dir_listed = dir_left_ms(d, now) > 0;
         out->dir_big = d->big_until_ms > now;
     }
+    if (e && e->etag) {
+        out->version =
+            (struct meta_version){.last_modified = e->last_modified, .size = e->size, .type = (enum oss_type)e->type};
+        snprintf(out->version.etag, sizeof(out->version.etag), "%s", e->etag);
+    }
     if (e && e->expires_ms > now) {
         out->state = e->state;
         out->info = oinfo_get(e->info);
@@ -351,6 +369,7 @@ static void put(struct meta *meta, const char *dir, const char *name, enum meta_
         e->etag = info && *info->etag ? strdup(info->etag) : NULL;
         e->size = info ? info->attr.size : 0;
         e->last_modified = info ? info->last_modified : 0;
+        e->type = info ? (uint8_t)info->type : OSS_TYPE_NORMAL;
         e->expires_ms = clock_ms() + meta->ttl_ms;
         e->local_info = local;
         if (local)
@@ -484,6 +503,23 @@ static bool same_object(const struct entry *e, const struct oss_list_entry *list
     return d == 0 || (e->local_info && d >= -1 && d <= 1);
 }
 
+/* A listing has told the Last-Modified of what we wrote. */
+static void note_exact(struct meta *meta, struct entry *e, time_t last_modified)
+{
+    struct oinfo *info = e->info && e->info->fuzzy ? oinfo_clone(e->info) : NULL;
+
+    e->local_info = false;
+    e->last_modified = last_modified;
+    if (!info)
+        return;
+    info->fuzzy = false;
+    info->last_modified = last_modified;
+    entry_set_info(e, info);
+    if (meta->exact)
+        meta->exact(meta->exact_arg, e->dir->key, e->name, info);
+    oinfo_put(info);
+}
+
 static void take_file(struct meta *meta, struct dir *d, uint64_t listing, const char *name,
                       const struct oss_list_entry *listed, int64_t expires)
 {
@@ -495,15 +531,28 @@ static void take_file(struct meta *meta, struct dir *d, uint64_t listing, const 
         return; /* `d` beside `d/`: the directory is shown */
     e->seen = listing;
     e->expires_ms = expires;
-    if (same_object(e, listed))
+    if (same_object(e, listed)) {
+        if (e->info && e->info->young)
+            entry_set_info(e, NULL); /* it may have been changed again within that second */
+        else if (e->local_info)
+            note_exact(meta, e, listed->last_modified);
         return;
+    }
     entry_set_state(e, META_FILE);
     entry_set_info(e, NULL);
     free(e->etag);
     e->etag = strdup(listed->etag);
     e->size = listed->size;
     e->last_modified = listed->last_modified;
+    e->type = (uint8_t)listed->type;
     e->local_info = false;
+}
+
+static void take_marker(struct dir *d, const struct oss_list_entry *e)
+{
+    d->marker_seen = true;
+    d->marker_version = (struct meta_version){.last_modified = e->last_modified, .size = e->size, .type = e->type};
+    memcpy(d->marker_version.etag, e->etag, sizeof(e->etag));
 }
 
 static void take_dir(struct meta *meta, struct dir *d, uint64_t listing, const char *name, int64_t expires)
@@ -541,7 +590,7 @@ unsigned meta_list_page(struct meta *meta, const char *dir, uint64_t listing, co
         if (strncmp(e->key, dir, skip))
             left_out++;
         else if (!e->key[skip])
-            d->marker_seen = true;
+            take_marker(d, e);
         else if (!name_ok(e->key + skip))
             left_out++;
         else
@@ -564,6 +613,9 @@ unsigned meta_list_page(struct meta *meta, const char *dir, uint64_t listing, co
             left_out++;
         p[n - 1] = '/';
     }
+    /* The marker's key is before all others: the first page tells. */
+    d->marker = d->marker_seen;
+    d->marker_until_ms = expires;
     shed(meta, d);
 out:
     pthread_mutex_unlock(&meta->mu);
@@ -585,7 +637,6 @@ void meta_list_end(struct meta *meta, const char *dir, uint64_t listing)
         }
         d->listing = 0;
         d->cold = d->scan = 0;
-        d->marker = d->marker_seen;
         d->listed_until_ms = clock_ms() + meta->ttl_ms;
     }
     pthread_mutex_unlock(&meta->mu);
@@ -659,8 +710,8 @@ void meta_names_free(struct meta_names *names)
     *names = (struct meta_names){0};
 }
 
-size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, char **names, bool *is_dir,
-                          size_t max)
+size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, bool asking, char **names,
+                          bool *is_dir, size_t max)
 {
     int64_t now = clock_ms();
     struct dir *d;
@@ -670,15 +721,14 @@ size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, 
     pthread_mutex_lock(&meta->mu);
     d = dir_find(meta, dir, false);
     e = d && dir_left_ms(d, now) > 0 ? entry_find(meta, d, name) : NULL;
-    if (e) {
+    if (e && asking) {
         e->asked = true;
-        if (d->scan == 0)
-            max = 0;
-        else if (d->scan < 6 && max > 4u << d->scan)
-            max = 4u << d->scan;
         d->scan++;
-        for (struct list *it = e->link.next; it != &d->entries && n < max && looked < 4 * max;
-             it = it->next, looked++) {
+    }
+    if (e && d->scan >= 2) {
+        if (d->scan == 2 && max > FIRST_AHEAD)
+            max = FIRST_AHEAD;
+        for (struct list *it = e->link.next; it != &d->entries && looked < max; it = it->next, looked++) {
             struct entry *other = list_entry(it, struct entry, link);
 
             if (other->state == META_ABSENT || other->info || other->asked || other->expires_ms <= now)
@@ -692,6 +742,21 @@ size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, 
     }
     pthread_mutex_unlock(&meta->mu);
     return n;
+}
+
+int meta_marker(struct meta *meta, const char *dir, struct meta_version *out)
+{
+    struct dir *d;
+    int r = -ENOENT;
+
+    pthread_mutex_lock(&meta->mu);
+    d = dir_find(meta, dir, false);
+    if (d && d->marker_until_ms > clock_ms()) {
+        r = d->marker;
+        *out = d->marker_version;
+    }
+    pthread_mutex_unlock(&meta->mu);
+    return r;
 }
 
 bool meta_dir_facts(struct meta *meta, const char *dir, size_t *entries, bool *marker)

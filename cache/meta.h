@@ -20,13 +20,29 @@ enum meta_state {
     META_DIR,  /* a prefix, with or without a marker; `info` may still be unknown */
 };
 
+/* Which version of an object a listing has shown. */
+struct meta_version {
+    char etag[OSS_ETAG_SIZE]; /* "": not known */
+    time_t last_modified;
+    uint64_t size;
+    enum oss_type type;
+};
+
 struct meta_result {
     enum meta_state state;
-    struct oinfo *info; /* a reference of the caller's (oinfo_put), or NULL: attributes not known */
-    int64_t ttl_ms;     /* for how long this may still be believed; 0 for META_UNKNOWN */
-    bool dir_listed;    /* the whole directory is known */
-    bool dir_big;       /* a listing of it was given up as too long: ask for single names */
+    struct oinfo *info;          /* a reference of the caller's (oinfo_put), or NULL: attributes not known */
+    int64_t ttl_ms;              /* for how long this may still be believed; 0 for META_UNKNOWN */
+    bool dir_listed;             /* the whole directory is known */
+    struct meta_version version; /* of a file: what the listing said of the object */
+    bool dir_big;                /* a listing of it was given up as too long: ask for single names */
 };
+
+/*
+ * `exact` is called when a listing tells the Last-Modified of something that we wrote (until then only the server's
+ * Date was known): under the lock, so it must be quick and not call back. May be NULL.
+ */
+typedef void meta_exact(void *arg, const char *dir, const char *name, struct oinfo *info);
+void meta_on_exact(struct meta *meta, meta_exact *exact, void *arg);
 
 /* ttl_ms: how long an answer is believed. max_entries: bound; the least recently used directories go. */
 struct meta *meta_new(int64_t ttl_ms, size_t max_entries);
@@ -91,12 +107,19 @@ int meta_snapshot(struct meta *meta, const char *dir, struct meta_names *out);
 void meta_names_free(struct meta_names *names);
 
 /*
- * The attributes of `name`, known from a listing, are about to be asked for. Hands out names after it, in listing
- * order, whose attributes are not known either, to be asked for in advance: none for the first such question in a
- * directory, then more and more, at most `max`. Each is handed out once until it expires. Caller frees each name.
+ * A program looks at `name`, which a listing has shown; `asking`: its attributes are not known and about to be asked
+ * for. Hands out those of the next `max` names, in listing order, whose attributes are not known either, to be asked
+ * for in advance: none at the first such question in a directory, for one name may be all that the program wants.
+ * Each is handed out once until it expires. Caller frees each name.
  */
-size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, char **names, bool *is_dir,
-                          size_t max);
+size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, bool asking, char **names,
+                          bool *is_dir, size_t max);
+
+/*
+ * The marker object of a directory, as its own listing has shown it within the time that listings are believed: 1 and
+ * its version; 0: it has none; -ENOENT: not known.
+ */
+int meta_marker(struct meta *meta, const char *dir, struct meta_version *out);
 
 /*
  * How many entries are left in a listed directory, and has it a marker object? false when not (freshly) listed.

@@ -4,8 +4,9 @@
  * A name of which nothing is known costs three requests in parallel, one round trip: HEAD key, HEAD key/ and a
  * listing of one entry below key/. The second such name in one directory lists the directory instead, for then
  * more are to come (a copy into it, a walk): the rest is answered from the listing. A name that a listing has
- * shown lacks only its attributes: one HEAD; and when a program stats one after the other, those of the next names
- * are asked for in advance. Nobody asks twice at the same time: who comes later waits for the first one's answer.
+ * shown lacks only its attributes: one HEAD, where the attribute store (recall.c) does not know them; and when a
+ * program stats one after the other, those of the next names are asked for in advance. Nobody asks twice at the same
+ * time: who comes later waits for the first one's answer.
  */
 #include "cfile.h"
 
@@ -15,8 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PREFETCH_MAX     64
-#define LOOKUP_PAGES_MAX 10 /* pages that a lookup may list before it gives up */
+#define PREFETCH_MAX     128 /* names ahead of a program that stats one after the other; META_THREADS at a time */
+#define LOOKUP_PAGES_MAX 10  /* pages that a lookup may list before it gives up */
 
 enum probe_kind { PROBE_FILE, PROBE_DIR, PROBE_BELOW, PROBES };
 
@@ -233,6 +234,16 @@ static int combine(struct question *q, struct oinfo **info)
     return file->r;
 }
 
+static void note_answer(struct question *q, struct oinfo *info)
+{
+    char key[OSS_KEY_MAX + 8];
+
+    strcpy(key, q->key);
+    if (S_ISDIR(info->attr.mode))
+        strcat(key, "/");
+    recall_note(q->cache, key, info);
+}
+
 static void answer(struct question *q)
 {
     struct cache *cache = q->cache;
@@ -246,6 +257,8 @@ static void answer(struct question *q)
         state = S_ISDIR(info->attr.mode) ? META_DIR : META_FILE;
     if (!r || r == -ENOENT)
         meta_answer(cache->meta, q->dir, q->name, state, info, q->since);
+    if (info)
+        note_answer(q, info);
     list_init(&waiters);
     pthread_mutex_lock(&names->mu);
     list_del(&q->link);
@@ -340,8 +353,10 @@ static void ask(struct cache *cache, const char *dir, const char *name, enum met
     if (q && waiter)
         list_add_tail(&q->waiters, &waiter->link);
     /* Nobody is asking: but somebody may have had the answer since the caller looked. */
-    if (!q)
+    if (!q) {
         meta_get(cache->meta, dir, name, &known);
+        recall(cache, dir, name, &known);
+    }
     if (q || known.state == META_ABSENT || known.info) {
         pthread_mutex_unlock(&names->mu);
         if (!q && waiter) {
@@ -375,11 +390,11 @@ static void ask(struct cache *cache, const char *dir, const char *name, enum met
     }
 }
 
-static void ask_in_advance(struct cache *cache, const char *dir, const char *name)
+static void ask_in_advance(struct cache *cache, const char *dir, const char *name, bool asking)
 {
     char *names[PREFETCH_MAX];
     bool is_dir[PREFETCH_MAX];
-    size_t n = meta_unknown_after(cache->meta, dir, name, names, is_dir, PREFETCH_MAX);
+    size_t n = meta_unknown_after(cache->meta, dir, name, asking, names, is_dir, PREFETCH_MAX);
 
     for (size_t i = 0; i < n; i++) {
         ask(cache, dir, names[i], is_dir[i] ? META_DIR : META_FILE, NULL);
@@ -581,6 +596,7 @@ bool cache_lookup_known(struct cache *cache, const char *dir, const char *name, 
         return true;
     }
     meta_get(cache->meta, dir, name, &known);
+    recall(cache, dir, name, &known);
     if (known.state == META_ABSENT)
         done(arg, -ENOENT, NULL, known.ttl_ms);
     else if (known.info)
@@ -603,7 +619,9 @@ static void lookup_after_list(void *arg, int r)
     struct name_waiter *w = l->waiter;
     struct meta_result known = {0};
 
-    if (r || !cache_lookup_known(l->cache, l->dir, l->name, w->done, w->arg)) {
+    /* Of a long directory only the beginning was listed, which tells what there is to tell of the directory itself.
+     */
+    if ((r && r != -E2BIG) || !cache_lookup_known(l->cache, l->dir, l->name, w->done, w->arg)) {
         meta_get(l->cache->meta, l->dir, l->name, &known);
         oinfo_put(known.info);
         ask(l->cache, l->dir, l->name, known.state == META_ABSENT ? META_UNKNOWN : known.state, w);
@@ -614,12 +632,34 @@ static void lookup_after_list(void *arg, int r)
     free(l);
 }
 
+/*
+ * Is a listing the better question? Of the directory that the name is in, when it is not the first name there that
+ * nothing is known of; of the directory that the name is, when its attributes are on disk and need only the proof
+ * that the marker is still the same: who looks at a directory mostly goes on to list it.
+ */
+static bool listing_helps(struct cache *cache, const char *dir, const char *name, const struct meta_result *known,
+                          char listed[OSS_KEY_MAX + 8])
+{
+    if (cache->config.stat_ttl_ms <= 0)
+        return false;
+    if (known->state == META_DIR)
+        return recall_by_listing(cache, dir, name, listed);
+    if (known->state != META_UNKNOWN || known->dir_big || strlen(dir) > OSS_KEY_MAX)
+        return false;
+    strcpy(listed, dir);
+    return meta_count_cold(cache->meta, dir) > 0;
+}
+
 void cache_lookup(struct cache *cache, const char *dir, const char *name, cache_lookup_done *done, void *arg)
 {
     struct name_waiter *w;
     struct listed_lookup *l;
     struct meta_result known;
+    char listed[OSS_KEY_MAX + 8];
+    bool list_first;
 
+    /* Whoever goes through a directory shall find the next answers there: `name` is gone after our own answer. */
+    ask_in_advance(cache, dir, name, false);
     if (cache_lookup_known(cache, dir, name, done, arg))
         return;
     w = calloc(1, sizeof(*w));
@@ -631,22 +671,22 @@ void cache_lookup(struct cache *cache, const char *dir, const char *name, cache_
     w->arg = arg;
     meta_get(cache->meta, dir, name, &known);
     oinfo_put(known.info);
-    if (known.state == META_UNKNOWN && !known.dir_big && cache->config.stat_ttl_ms > 0 &&
-        meta_count_cold(cache->meta, dir) > 0 && (l = calloc(1, sizeof(*l)))) {
+    list_first = listing_helps(cache, dir, name, &known, listed);
+    if (list_first && (l = calloc(1, sizeof(*l)))) {
         char key[OSS_KEY_MAX + 8];
 
         strcpy(key, dir);
         strcat(key, name);
         *l = (struct listed_lookup){.cache = cache, .waiter = w};
         if (!key_split(key, &l->dir, &l->name)) {
-            list_dir(cache, dir, true, lookup_after_list, l);
+            list_dir(cache, listed, true, lookup_after_list, l);
             return;
         }
         free(l);
     }
     /* First those in advance: the answer to our own question may free the strings. */
     if (known.state != META_UNKNOWN)
-        ask_in_advance(cache, dir, name);
+        ask_in_advance(cache, dir, name, true);
     ask(cache, dir, name, known.state, w);
 }
 

@@ -201,8 +201,10 @@ static int prepare(struct upload *u)
     plan_free(&u->plan);
     kv_free(&u->headers);
     r = u->target ? upload_headers(&u->headers, &cf->headers, &u->attr) : -ENOMEM;
-    if (!r)
-        r = S_ISREG(cf->attr.mode) || !cf->object ? plan_for(u) : plan_for_other(u);
+    if (!r && (S_ISREG(cf->attr.mode) || !cf->object))
+        r = plan_for(u);
+    else if (!r && (cf->attr_changed || cf->data_gen > cf->data_sent_gen))
+        r = plan_for_other(u);
     if (!r)
         r = pin_mtime(u);
     if (!r && !(cf->journal_fd >= 0 && cf->journal_committed && cf->data_gen <= cf->data_sent_gen))
@@ -381,6 +383,10 @@ static struct oinfo *new_info(const struct upload *u)
     info->has_crc = result->has_crc;
     info->crc64 = result->crc64;
     info->acl_default = !*u->acl; /* without one in the request the service sets `default` */
+    info->own = !u->unsure;
+    info->young = u->unsure || u->streamed || upload_has_step(u, STEP_APPEND);
+    info->fuzzy = !upload_has_step(u, STEP_COPY_SELF) && !(u->copy_only && !upload_has_step(u, STEP_COMPLETE));
+    info->bare = false;
     info->type = upload_has_step(u, STEP_INITIATE) ? OSS_TYPE_MULTIPART : OSS_TYPE_NORMAL;
     if (u->source && upload_has_step(u, STEP_COPY_SELF) && !u->by_hand)
         info->type = u->source->type;
@@ -396,6 +402,7 @@ static struct oinfo *new_info(const struct upload *u)
         info->attr.mtime = (struct timespec){.tv_sec = info->last_modified}; /* it carries no other */
     if (u->appended.landed)
         info->attr.size = u->appended.size;
+    info->stored_mtime = info->attr.mtime;
     info->is_marker = S_ISDIR(u->attr.mode);
     if (u->source && u->source->link)
         info->link = strdup(u->source->link);
@@ -598,8 +605,14 @@ static bool start_over(struct upload *u)
     oss_object_free(&object);
     pthread_rwlock_wrlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
-    if (info && cf->data_gen <= cf->data_sent_gen && cf->opens == 0)
-        again = cfile_rebase(cf, info) == 0;
+    if (info && cf->data_gen <= cf->data_sent_gen) {
+        if (cf->object && !strcmp(cf->object->etag, info->etag))
+            again = cfile_take_attributes(cf, info); /* only attributes were changed there, too */
+        else if (cf->opens == 0)
+            again = cfile_rebase(cf, info) == 0;
+    }
+    if (again && !cf->fields_changed)
+        cf->attr_changed = false; /* we had none of our own */
     pthread_mutex_unlock(&cf->mu);
     pthread_rwlock_unlock(&cf->io);
     oinfo_put(info);
@@ -683,6 +696,25 @@ static bool upload_vanished(const struct upload *u)
     return u->resumed || u->stream || (*u->upload_id && !strcmp(u->err.code, "NoSuchUpload"));
 }
 
+/* An upload of the file, not a copy for a rename, has ended. */
+static void file_ended(struct upload *u, struct oinfo *info)
+{
+    struct cfile *cf = u->cf;
+    bool conflict = u->r == -ESTALE && cf->recovered;
+    bool refresh = !u->r && upload_has_step(u, STEP_COPY_SELF) && refresh_needed(u->source, info);
+
+    if (refresh)
+        info->young = true;
+    if (u->r)
+        note_unclear(u);
+    settle(u, info, u->r);
+    if (refresh)
+        refresh_later(cf, info);
+    if (conflict)
+        recover_keep_aside(cf);
+    cfile_change_done(&u->change);
+}
+
 /* All steps have ended. On a worker, or on the thread that found nothing to do. */
 static void finish(struct upload *u)
 {
@@ -730,14 +762,7 @@ static void finish(struct upload *u)
         pthread_mutex_unlock(&cf->mu);
         u->copied(u->arg, u->r, info);
     } else {
-        bool conflict = u->r == -ESTALE && cf->recovered;
-
-        if (u->r)
-            note_unclear(u);
-        settle(u, info, u->r);
-        if (conflict)
-            recover_keep_aside(cf);
-        cfile_change_done(&u->change);
+        file_ended(u, info);
         space_end(cache);
     }
     oinfo_put(info);

@@ -60,6 +60,7 @@ struct upload {
     bool by_hand;          /* the service does not copy this object: its bytes go through here */
     unsigned turns;        /* how often an append has begun anew on another object */
     struct appended appended;
+    bool unsure; /* the source was changed by another host: what the copy carries is not known */
     char upload_id[OSS_UPLOADID_SIZE];
     struct oss_part *parts; /* by index of the step */
     struct oss_object result;

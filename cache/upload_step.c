@@ -49,6 +49,35 @@ static int find_acl(struct upload *u, struct oss_error *err)
     return r;
 }
 
+/* An object of which only a listing is known: what headers it has must be known before it is written again. */
+static int see_source(struct upload *u, struct oss_error *err)
+{
+    struct cache *cache = u->cf->cache;
+    struct oss_object object = {0};
+    struct oinfo *info;
+    int r;
+
+    if (!u->source || !u->source->bare || (u->copy_only && !u->replace))
+        return 0;
+    r = cache->oss->ops->head(cache->oss, u->copy_only ? u->cf->key : u->target, &object, err);
+    info = r ? NULL : oinfo_from_object(&object, &cache->config.defaults, false);
+    oss_object_free(&object);
+    if (!info)
+        return r == -ENOENT ? 0 : r ? r : -ENOMEM;
+    pthread_mutex_lock(&u->cf->mu);
+    for (size_t i = 0; !r && i < info->headers.n; i++) {
+        const struct kv *kv = &info->headers.v[i];
+
+        if (!kv_get(&u->headers, kv->name))
+            r = kv_add(&u->headers, kv->name, kv->value);
+        if (!r && !kv_get(&u->cf->headers, kv->name))
+            r = kv_add(&u->cf->headers, kv->name, kv->value); /* and for the next time */
+    }
+    pthread_mutex_unlock(&u->cf->mu);
+    oinfo_put(info);
+    return r;
+}
+
 static int with_acl(struct upload *u, struct kvlist *headers)
 {
     int r = kv_copy(headers, &u->headers);
@@ -448,6 +477,8 @@ static int run_copy(struct upload *u, const struct plan_step *step, struct oss_e
     else if (u->source)
         memcpy(etag, u->source->etag, sizeof(etag));
     opts.if_match = *etag ? etag : NULL;
+    if (u->source && u->source->last_modified && !u->appended.landed)
+        opts.if_unmodified_since = u->source->last_modified + u->source->fuzzy;
     pthread_mutex_lock(&u->cf->mu);
     from = strdup(u->cf->key);
     pthread_mutex_unlock(&u->cf->mu);
@@ -457,6 +488,12 @@ static int run_copy(struct upload *u, const struct plan_step *step, struct oss_e
         r = by_hand_copy(u, from, etag, step->length, &headers, err);
     else if (!r)
         r = oss->ops->copy(oss, from, u->target, &opts, &u->result, err);
+    if (r == -ESTALE && u->copy_only && !u->by_hand) {
+        /* The same bytes with attributes that another host has given them: they go along, unseen. */
+        opts.if_unmodified_since = 0;
+        u->unsure = true;
+        r = oss->ops->copy(oss, from, u->target, &opts, &u->result, err);
+    }
     free(from);
     kv_free(&headers);
     return r;
@@ -483,10 +520,15 @@ int upload_step(struct upload *u, size_t i, struct oss_error *err)
         return r;
     /* Whatever makes or replaces the object first sees to its ACL. */
     if (step->kind == STEP_PUT || step->kind == STEP_INITIATE || step->kind == STEP_COPY_SELF ||
-        step->kind == STEP_COPY)
-        r = find_acl(u, err);
+        step->kind == STEP_COPY) {
+        r = see_source(u, err);
+        if (!r)
+            r = find_acl(u, err);
+    }
     if (r)
         return r;
+    if (upload_phase(step->kind) != 2)
+        attr_store_forget(u->cf->cache->attrs, u->target);
     switch (step->kind) {
     case STEP_PUT:
         return send(u, step, NULL, err);

@@ -99,6 +99,7 @@ static void fill_config(struct fs *fs, const struct fs_config *config, struct ca
         .cache_size = cache_size(o, config->state_dir),
         .free_percent = (unsigned)o->free_space,
         .append_flush_ms = o->append_flush,
+        .listing_attributes = strcmp(o->attributes, "listing") == 0,
         .keep_acl = o->keep_acl,
     };
     out->limits.multipart_threshold = (uint64_t)o->multipart_threshold;

@@ -58,6 +58,8 @@ static const struct option_spec table[] = {
      "permission bits (octal) taken from what carries no mode", AT(umask)},
     {"stat_cache_expire", OPTION_COUNT, "s", 0, 31536000, 1000, "60", "N",
      "how long a listing or an attribute is believed before the bucket is asked again", AT(stat_cache_expire)},
+    {"attributes", OPTION_TEXT, "", 0, 0, 1, "full", "full|listing",
+     "listing: no object carries modes, owners or times, so a listing tells all and no HEAD is sent", AT(attributes)},
     {"cache_dir", OPTION_PATH, "", 0, 0, 1, NULL, "DIR",
      "where unsent and cached data lives; else /var/lib/ossmount (root), ~/.local/state/ossmount", AT(cache_dir)},
     {"cache_size", OPTION_COUNT, "MB", 0, INT64_C(1) << 40, MB, "0", "N",
@@ -585,6 +587,8 @@ static int finish(const struct parse *p)
     if (o->metadata_url && strncmp(o->metadata_url, "http://", 7) != 0)
         return message_set(p->message, -EINVAL, "metadata_url=%.80s: give one like http://100.100.100.200",
                            o->metadata_url);
+    if (strcmp(o->attributes, "full") != 0 && strcmp(o->attributes, "listing") != 0)
+        return message_set(p->message, -EINVAL, "attributes=%.40s: give full or listing", o->attributes);
     if (o->cname && o->use_path_request_style)
         return message_set(p->message, -EINVAL, "cname and use_path_request_style exclude each other");
     if (!o->uid_given)

@@ -213,6 +213,12 @@ static void copy_headers(struct call *c, const char *from, const struct oss_copy
     call_header(c, "x-oss-metadata-directive", opts->replace ? "REPLACE" : "COPY");
     if (opts->if_match)
         call_header_quoted(c, "x-oss-copy-source-if-match", opts->if_match);
+    if (opts->if_unmodified_since) {
+        char date[HTTP_DATE_SIZE];
+
+        http_date_format(date, opts->if_unmodified_since);
+        call_header(c, "x-oss-copy-source-if-unmodified-since", date);
+    }
     if (opts->forbid_overwrite)
         call_header(c, "x-oss-forbid-overwrite", "true");
     call_headers(c, opts->headers);

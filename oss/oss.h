@@ -240,6 +240,7 @@ struct oss_put_opts {
 
 struct oss_copy_opts {
     const char *if_match;         /* source ETag, or NULL */
+    time_t if_unmodified_since;   /* 412 (ESTALE) when the source was changed later, attributes included; 0: none */
     bool replace;                 /* x-oss-metadata-directive REPLACE with `headers`; else COPY */
     const struct kvlist *headers; /* with replace: the new metadata; always: x-oss-object-acl and the like */
     bool forbid_overwrite;
