@@ -66,6 +66,8 @@ int cache_new(struct cache **out, const struct cache_config *config)
     list_init(&cache->room_waiters);
     list_init(&cache->moving);
     list_init(&cache->sharers);
+    list_init(&cache->syncs);
+    cache->sync.run = background_sync_run;
     pthread_mutex_init(&cache->mu, NULL);
     pthread_cond_init(&cache->idle_cond, NULL);
     for (size_t i = 0; cache->table && i < TABLE_SIZE; i++)

@@ -33,6 +33,9 @@ struct cache_config {
     unsigned free_percent;   /* of the file system that state_dir is on */
     int64_t append_flush_ms; /* what was appended to an open file is sent after so long; 0: not before it is asked */
     bool listing_attributes; /* no object carries attributes: what a listing says is all there is to know */
+    bool background;         /* close and fsync answer when the local disk has it; it is sent later */
+    int64_t upload_delay_ms; /* so much later */
+    bool defer_temp;         /* the same for new files of temporary names, until they are renamed */
     bool keep_acl;           /* read and send again the ACL of objects that we did not create */
 };
 
@@ -224,6 +227,18 @@ int cfile_set_headers(struct cfile *cf, const struct kvlist *headers);
 
 /* Sends what is unsent, all that was changed before the call; 0 when the bucket holds it. */
 void cfile_flush(struct cfile *cf, cache_done *done, void *arg);
+
+/*
+ * What close() and fsync() wait for: as cfile_flush(); in background mode, and for a deferred temporary name, that it
+ * is durable on the local disk.
+ */
+void cfile_sync(struct cfile *cf, cache_done *done, void *arg);
+
+/*
+ * In background mode, before `key` is opened for writing: what was closed and is not sent yet is sent first. true:
+ * `done` is called when that has ended, well or not; false: nothing of the kind.
+ */
+bool cache_await_sent(struct cache *cache, const char *key, cache_done *done, void *arg);
 
 /*
  * Is the content empty, not yet published, and not written since it was emptied or made? `replaces` tells

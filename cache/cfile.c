@@ -173,6 +173,7 @@ static struct cfile *cfile_new(struct cache *cache, const char *key)
     list_init(&cf->fetches);
     cf->timer.run = timer_run;
     cf->retry.run = retry_run;
+    cf->later.run = background_run;
     cf->epoch = 1;
     pthread_mutex_init(&cf->mu, NULL);
     pthread_rwlock_init(&cf->io, NULL);
@@ -565,6 +566,10 @@ bool cfile_timer_want(struct cfile *cf)
     /* Answered before the bucket has them, so the journal has them first. */
     if (alone && cf->object)
         journal_commit(cf);
+    /* They belong to content that was closed, and waits. */
+    if (cf->state == CFILE_DIRTY && cf->journal_committed && cf->data_gen > cf->data_sent_gen &&
+        background_wanted(cf))
+        journal_commit(cf);
     alone = alone && !cf->timer_set;
     if (alone)
         cf->timer_set = true;
@@ -607,17 +612,27 @@ static void retry_run(struct job *job)
     cfile_release(cf);
 }
 
+static void nobody_waits(void *arg, int r)
+{
+    (void)arg; /* a failure was logged */
+    (void)r;
+}
+
 void cfile_close(struct cfile *cf, bool write)
 {
-    bool start = false;
+    bool start = false, later = false;
 
     pthread_mutex_lock(&cf->mu);
     cf->opens--;
     cf->writers -= write;
-    if (cf->opens == 0 && !cf->orphan && cf->state == CFILE_DIRTY && cf->data_gen > cf->data_sent_gen)
-        start = cfile_upload_want(cf);
+    if (cf->opens == 0 && !cf->orphan && cf->state == CFILE_DIRTY && cf->data_gen > cf->data_sent_gen) {
+        later = background_wanted(cf);
+        start = !later && cfile_upload_want(cf);
+    }
     cfile_check(cf);
     pthread_mutex_unlock(&cf->mu);
+    if (later)
+        cfile_sync(cf, nobody_waits, NULL);
     if (start)
         cfile_upload_start(cf);
     cfile_release(cf);

@@ -130,12 +130,17 @@ struct cfile {
     struct progress progress; /* .sent is counted by whoever sends, without mu */
     bool retry_set;           /* retry is submitted */
     struct job retry;
-    bool timer_set;   /* timer is submitted: pending attributes go out when it runs */
-    struct job timer; /* holds a reference */
+    bool timer_set;      /* timer is submitted: pending attributes go out when it runs */
+    struct job timer;    /* holds a reference */
+    bool later_set;      /* later is submitted, background.c */
+    struct job later;    /* holds a reference */
+    bool overdue;        /* it was to be sent while it was being written again */
+    uint64_t synced_gen; /* durable on the local disk as of this generation */
 
     int journal_fd; /* -1: nothing is journaled */
     uint32_t journal_sequence;
     uint64_t journal_size;
+    bool journal_synced;    /* and is durable: SYNCED was written since */
     bool journal_committed; /* the last word on the content there is COMMIT */
     /* The object may be another than `object`: from an earlier daemon's journal, or a reply was lost for good. */
     bool recovered, unclear;
@@ -220,6 +225,9 @@ struct cache {
     size_t table_size, n_cfiles;
     struct list idle;    /* least recently used first */
     struct list sharers; /* share.c */
+    struct list syncs;   /* background.c: what is to be made durable */
+    bool syncing;        /* sync is submitted */
+    struct job sync;
     size_t n_idle;
     struct list moving;    /* of struct moving */
     uint64_t cached_bytes; /* in data files of idle and open files */
@@ -327,6 +335,16 @@ void cfile_publish(struct cfile *cf);
 
 /* Is this base the object that stands under the file's key now? mu held. */
 bool cfile_is_object(const struct cfile *cf, const struct base *base);
+
+/* --------------------------------------------------------------------------------------- background.c */
+
+/* Does a close of the file answer before the bucket has it? mu held. */
+bool background_wanted(const struct cfile *cf);
+/* Is it closed, of a temporary name, and waiting for its rename? mu held. */
+bool background_deferred(const struct cfile *cf);
+/* cf->later and cache->sync. */
+void background_run(struct job *job);
+void background_sync_run(struct job *job);
 
 /* -------------------------------------------------------------------------------------------- share.c */
 

@@ -616,19 +616,21 @@ static void rename_names(struct rename *n)
     struct oinfo *info;
 
     cfile_orphan(n->to);
-    cfile_rekey(cf, n->to_key);
-    if (n->made) {
-        pthread_mutex_lock(&cf->mu);
-        cfile_moved(cf, n->made, n->gen);
-        pthread_mutex_unlock(&cf->mu);
-    }
     if (!n->made && n->replaced) {
-        /* Never sent, but no longer without an object: the one that its upload will replace. */
+        /*
+         * Never sent, but no longer without an object: the one that its upload will replace. Known before the journal
+         * learns the name, for recovery compares the two.
+         */
         pthread_mutex_lock(&cf->mu);
         cf->absent = false;
         oinfo_put(cf->object);
         cf->object = oinfo_get(n->replaced);
-        journal_key(cf, cf->key, cf->object);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    cfile_rekey(cf, n->to_key);
+    if (n->made) {
+        pthread_mutex_lock(&cf->mu);
+        cfile_moved(cf, n->made, n->gen);
         pthread_mutex_unlock(&cf->mu);
     }
     info = cfile_info(cf);
@@ -708,10 +710,29 @@ static void rename_copied(void *arg, int r, struct oinfo *info)
     pool_submit(n->cache->pool, POOL_META, &n->job);
 }
 
+static void nobody_waits(void *arg, int r)
+{
+    (void)arg;
+    (void)r;
+}
+
+/* The upload of a temporary name has waited for this: the rename answers for it. */
+static void rename_send(struct rename *n)
+{
+    struct cfile *cf = cfile_hold(n->from);
+    cache_done *done = n->done;
+    void *arg = n->arg;
+
+    n->done = nobody_waits;
+    rename_end(n, 0);
+    cfile_flush(cf, done, arg);
+    cfile_release(cf);
+}
+
 static void rename_saved(void *arg, int r)
 {
     struct rename *n = arg;
-    bool absent;
+    bool absent, deferred;
 
     if (r) {
         rename_end(n, r);
@@ -719,12 +740,16 @@ static void rename_saved(void *arg, int r)
     }
     pthread_mutex_lock(&n->from->mu);
     absent = n->from->absent;
+    deferred = background_deferred(n->from);
     n->gen = n->from->gen;
     pthread_mutex_unlock(&n->from->mu);
     if (absent) {
         /* Not sent yet: its upload will go to the new name, and replace what is there. */
         rename_names(n);
-        rename_end(n, 0);
+        if (deferred)
+            rename_send(n);
+        else
+            rename_end(n, 0);
         return;
     }
     upload_copy(n->from, n->to_key, n->replaced, rename_copied, n);

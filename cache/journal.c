@@ -30,6 +30,7 @@ enum record_type {
     RECORD_APPEND,
     RECORD_MOVED,
     RECORD_SHARES = 16,
+    RECORD_SYNCED,
 };
 
 #define WANTS_CONTENT 1
@@ -199,7 +200,7 @@ static int begin(struct cfile *cf)
     }
     cf->journal_sequence = 0;
     cf->journal_size = 0;
-    cf->journal_committed = false;
+    cf->journal_committed = cf->journal_synced = false;
     put_text(&payload, journal_boot_id());
     put_text(&payload, cf->key);
     put_attr(&payload, &cf->attr);
@@ -223,8 +224,11 @@ int journal_dirty(struct cfile *cf)
     if (!cf->journal_committed)
         return 0;
     r = append(cf, RECORD_DIRTY, NULL);
+    /* What is durable must not be believed once it is written over. */
+    if (!r && cf->journal_synced && fdatasync(cf->journal_fd))
+        r = -errno;
     if (!r)
-        cf->journal_committed = false;
+        cf->journal_committed = cf->journal_synced = false;
     return r;
 }
 
@@ -375,6 +379,15 @@ void journal_key(struct cfile *cf, const char *key, const struct oinfo *object)
     put_object(&payload, object);
     append(cf, RECORD_KEY, &payload);
     buf_free(&payload);
+}
+
+int journal_synced(struct cfile *cf)
+{
+    int r = append(cf, RECORD_SYNCED, NULL);
+
+    if (!r)
+        cf->journal_synced = true;
+    return r;
 }
 
 void journal_remove(struct cfile *cf)
@@ -704,7 +717,7 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
     case RECORD_DIRTY:
         s->more = s->append;
         s->committed = s->committed && s->append;
-        s->final = false;
+        s->final = s->synced = false;
         return true;
     case RECORD_COMMIT:
         get_commit(in, s);
@@ -740,6 +753,9 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
         s->final_size = get_int(in, 8);
         s->final_crc = get_int(in, 8);
         s->final = true;
+        return true;
+    case RECORD_SYNCED:
+        s->synced = s->committed;
         return true;
     case RECORD_SHARES:
         get_shares(in, s);

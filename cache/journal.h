@@ -25,13 +25,12 @@
  *                                                                 in other objects, or elsewhere in its own
  *      COMMIT   attr, headers, flags, extents                     a flush, fsync or last close wants all up to here
  *                                                                 sent: before the first request for it
- *      INTENT   time                                              before InitiateMultipartUpload; without a COMMIT
- *                                                                 when the file is sent while it is written
- *      UPLOAD   upload id                                         after its reply
- *      PART     number, offset, size, ETag, CRC                   after UploadPart's or UploadPartCopy's reply
- *      FINAL    size, CRC                                         before the request that makes the object (PUT,
- *                                                                 Complete): what the bucket then holds
- *      END      upload id ("": of the INTENT)                     the upload is completed or aborted
+ *      SYNCED   -                                                 the data file as that COMMIT names it was synced,
+ * and this journal is next (background mode) INTENT   time                                              before
+ * InitiateMultipartUpload; without a COMMIT when the file is sent while it is written UPLOAD   upload id after its
+ * reply PART     number, offset, size, ETag, CRC                   after UploadPart's or UploadPartCopy's reply FINAL
+ * size, CRC                                         before the request that makes the object (PUT, Complete): what
+ * the bucket then holds END      upload id ("": of the INTENT)                     the upload is completed or aborted
  *      SENT     object                                            the bucket holds what COMMIT wanted, and more was
  *                                                                 changed meanwhile (else the journal is removed)
  *      APPEND   position, from, length, CRC                       before AppendObject: of the bytes from `from` on,
@@ -45,9 +44,10 @@
  *      extents  u32 count, (u64 start, u64 end)*: what is dirty. flags: u8, 1: content, 2: attributes, 4: the content
  * was appended only
  *
- * Records are written with one write(2) each and never synced: against the death of the process the page cache is
- * enough. After another boot (the boot id differs) nothing is believed, for nothing was synced: what is there is
- * kept aside and reported, never published on a guess.
+ * Records are written with one write(2) each and, but for SYNCED, never synced: against the death of the process the
+ * page cache is enough. After another boot (the boot id differs) only a COMMIT is believed that SYNCED follows, with
+ * no DIRTY behind it; a DIRTY behind SYNCED is itself synced before the first byte is written over. All else is kept
+ * aside and reported, never published on a guess.
  *
  * What recovery makes of a journal: COMMIT without a later DIRTY: sent, going on with the parts that are there,
  * unless the object in the bucket is another than the one the changes are based on (then both are kept). Otherwise
@@ -85,6 +85,8 @@ int journal_moved(struct cfile *cf, const struct oinfo *object, uint64_t at, uin
 /* The bucket holds what the last COMMIT wanted. */
 void journal_sent(struct cfile *cf);
 void journal_key(struct cfile *cf, const char *key, const struct oinfo *object);
+/* The data file is durable as the last COMMIT names it. The caller syncs the journal. */
+int journal_synced(struct cfile *cf);
 /* Nothing is unsent any more. */
 void journal_remove(struct cfile *cf);
 
@@ -104,6 +106,7 @@ struct journal_left {
 
 struct journal_state {
     bool same_boot;
+    bool synced; /* the last COMMIT's content is durable */
     char *key;
     struct attr attr;
     struct kvlist headers;

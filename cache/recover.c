@@ -209,6 +209,7 @@ static int adopt(struct cfile *cf, const char *path, const struct journal_state 
     cf->journal_sequence = s->sequence;
     cf->journal_size = s->good_size;
     cf->journal_committed = true;
+    cf->journal_synced = s->synced;
     return 0;
 }
 
@@ -360,7 +361,7 @@ static void recover_one(struct cache *cache, const char *number)
     }
     if (!plausible(cache, &s))
         why = "its journal names what no object can be";
-    else if (!s.same_boot)
+    else if (!s.same_boot && !s.synced)
         why = "the machine was started anew since, and what reached the disk is not certain";
     else if (!s.committed)
         why = "it was not closed when the daemon ended";

@@ -101,6 +101,9 @@ static void fill_config(struct fs *fs, const struct fs_config *config, struct ca
         .append_flush_ms = o->append_flush,
         .listing_attributes = strcmp(o->attributes, "listing") == 0,
         .keep_acl = o->keep_acl,
+        .background = strcmp(o->upload, "background") == 0,
+        .upload_delay_ms = o->upload_delay,
+        .defer_temp = o->defer_temp,
     };
     out->limits.multipart_threshold = (uint64_t)o->multipart_threshold;
     out->limits.part_size = (uint64_t)o->multipart_size;

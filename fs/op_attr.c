@@ -291,7 +291,7 @@ static void setattr_cfile(struct call *call, struct cfile *cf, bool through)
     if (r)
         call_reply_err(call, r);
     else if (through && (call->set & FUSE_SET_ATTR_SIZE))
-        cfile_flush(cf, setattr_sent, call);
+        cfile_sync(cf, setattr_sent, call);
     else
         reply_open_attr(call, cf);
 }
@@ -317,6 +317,8 @@ static void setattr_known(struct call *call, struct oinfo *info)
         return;
     }
     if (cache_await_name(fs->cache, key, setattr_again, call))
+        return;
+    if (truncates && cache_await_sent(fs->cache, key, setattr_again, call))
         return;
     cf = cfile_open(fs->cache, key, info, NULL, truncates);
     if (!cf) {

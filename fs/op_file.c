@@ -101,6 +101,8 @@ static void open_known(struct call *call, struct oinfo *info)
         r = -EISDIR;
     if (!r && (cache_await_name(fs->cache, key, open_again, call) || call_follow(call, key, info, open_again)))
         return;
+    if (!r && writable && cache_await_sent(fs->cache, key, open_again, call))
+        return;
     if (!r && !(cf = cfile_open(fs->cache, key, info, NULL, writable)))
         r = -ENOMEM;
     if (!r && (call->set & O_TRUNC) && (r = cfile_truncate(cf, 0)))
@@ -227,7 +229,7 @@ static void mknod_now(void *arg, int r)
         return;
     }
     call->cf = cfile_hold(cf);
-    cfile_flush(cf, mknod_sent, call);
+    cfile_sync(cf, mknod_sent, call);
     cfile_close(cf, true);
 }
 
@@ -420,7 +422,7 @@ static void send_file(fuse_req_t req, uint64_t ino, struct file *file)
     call->inode = inode_get(fs->inodes, ino);
     cfile_append_over(file->cf, fuse_req_ctx(req)->pid);
     call->cf = cfile_hold(file->cf); /* the handle may be gone when a killed program's flush ends */
-    cfile_flush(call->cf, flush_done, call);
+    cfile_sync(call->cf, flush_done, call);
 }
 
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

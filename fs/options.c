@@ -87,6 +87,14 @@ static const struct option_spec table[] = {
      "check every upload and whole download by CRC-64", AT(enable_crc64)},
     {"keep_acl", OPTION_FLAG, "", 0, 0, 1, "yes", "yes|no",
      "carry the ACL of an object over when it is changed (one more request, once for each object)", AT(keep_acl)},
+    {"upload", OPTION_TEXT, "", 0, 0, 1, "close", "close|background",
+     "when a file is sent: close() and fsync() wait for the bucket, or only for the local disk", AT(upload)},
+    {"upload_delay", OPTION_COUNT, "s", 0, 3600, 1000, "1", "N",
+     "with upload=background: how long after the close; a file removed or renamed before costs no upload",
+     AT(upload_delay)},
+    {"defer_temp", OPTION_FLAG, "", 0, 0, 1, "no", NULL,
+     "a new file with a name like .name.XXXXXX (rsync, mktemp) is sent when it is renamed, not when it is closed",
+     AT(defer_temp)},
     {"dbglevel", OPTION_LEVEL, "", 0, 0, 1, "info", "LEVEL",
      "what is logged: critical, error, warning, info (a line for each upload) or debug; SIGUSR2 changes it",
      AT(dbglevel)},
@@ -589,6 +597,8 @@ static int finish(const struct parse *p)
                            o->metadata_url);
     if (strcmp(o->attributes, "full") != 0 && strcmp(o->attributes, "listing") != 0)
         return message_set(p->message, -EINVAL, "attributes=%.40s: give full or listing", o->attributes);
+    if (strcmp(o->upload, "close") != 0 && strcmp(o->upload, "background") != 0)
+        return message_set(p->message, -EINVAL, "upload=%.40s: give upload=close or upload=background", o->upload);
     if (o->cname && o->use_path_request_style)
         return message_set(p->message, -EINVAL, "cname and use_path_request_style exclude each other");
     if (!o->uid_given)

@@ -35,6 +35,9 @@ struct options {
     bool sigv1, use_path_request_style, cname, enable_crc64, keep_acl;
 
     /* limits; bytes and milliseconds, whatever the unit on the command line */
+    char *upload;         /* "close" or "background" */
+    int64_t upload_delay; /* ms */
+    bool defer_temp;
     int64_t retries;
     int64_t connect_timeout, readwrite_timeout, metadata_deadline, transfer_deadline; /* ms */
     int64_t parallel_count;
