@@ -14,5 +14,5 @@ for arg in "$@"; do
     [ -e "${arg%%::*}" ] && what=
 done
 # shellcheck disable=SC2086
-exec timeout -k 30 "${E2E_SECONDS:-900}" /usr/bin/python3 -m pytest -p no:cacheprovider -q \
+exec timeout -k 30 "${E2E_SECONDS:-2400}" /usr/bin/python3 -m pytest -p no:cacheprovider -q \
     -n "${E2E_JOBS:-$(nproc)}" --timeout="${E2E_TIMEOUT:-120}" $what "$@"
