@@ -32,6 +32,7 @@ static const struct oss_ops client_ops = {
     .get_acl = client_get_acl,
     .put_acl = client_put_acl,
     .get_tagging = client_get_tagging,
+    .put_tagging = client_put_tagging,
     .restore = client_restore,
     .bucket_info = client_bucket_info,
     .bucket_stat = client_bucket_stat,
@@ -60,6 +61,7 @@ const char *oss_op_name(enum oss_op op)
         [OSS_OP_GET_ACL] = "GetObjectACL",
         [OSS_OP_PUT_ACL] = "PutObjectACL",
         [OSS_OP_GET_TAGGING] = "GetObjectTagging",
+        [OSS_OP_PUT_TAGGING] = "PutObjectTagging",
         [OSS_OP_BUCKET_INFO] = "GetBucketInfo",
         [OSS_OP_BUCKET_STAT] = "GetBucketStat",
         [OSS_OP_RESTORE] = "RestoreObject",
@@ -125,6 +127,7 @@ static int configure(struct client *c, const struct oss_config *config, struct o
     c->cred = config->cred;
     c->signature_version = config->signature_version;
     c->check_crc = config->check_crc;
+    c->content_md5 = config->content_md5;
     c->meta = (struct retry_limits){config->retries, config->meta_deadline_ms, false};
     c->transfer = (struct retry_limits){config->retries, config->transfer_deadline_ms, true};
     return 0;

@@ -27,7 +27,7 @@ struct client {
     struct url_endpoint endpoint;
     enum oss_addressing how;
     int signature_version;
-    bool check_crc;
+    bool check_crc, content_md5;
     struct retry_limits meta, transfer;
     atomic_int_least64_t clock_offset; /* seconds to add to our clock for the server's */
     struct stats stats[OSS_OPS];
@@ -102,6 +102,11 @@ void call_upload_id(struct call *c, const char *id); /* an empty one would addre
 /* Makes c->text the body; after the text was written. */
 void call_text_body(struct call *c);
 
+/* After the headers are set: if they ask for a callback, its failure is an answer too. True when they do. */
+bool call_callback(struct call *c);
+/* After call_run() was good: logs a failed callback and notes it in `out` (filled; NULL is allowed). 0 or -errno. */
+int callback_result(struct call *c, struct oss_object *out);
+
 /* A failure of a hook: c->err is set, c->cause too; returns e. */
 int call_fail(struct call *c, enum retry_cause cause, int e, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -175,6 +180,7 @@ int client_get_symlink(struct oss *oss, const char *key, char target[OSS_KEY_MAX
 int client_get_acl(struct oss *oss, const char *key, char acl[24], struct oss_error *err);
 int client_put_acl(struct oss *oss, const char *key, const char *acl, struct oss_error *err);
 int client_get_tagging(struct oss *oss, const char *key, char **tagging, struct oss_error *err);
+int client_put_tagging(struct oss *oss, const char *key, const char *tagging, struct oss_error *err);
 int client_restore(struct oss *oss, const char *key, unsigned days, const char *tier, bool *done,
                    struct oss_error *err);
 int client_bucket_info(struct oss *oss, struct oss_bucket_info *out, struct oss_error *err);

@@ -67,9 +67,11 @@ int client_upload_part(struct oss *oss, const char *key, const char *id, int num
 
     call_begin(&c, oss, OSS_OP_PART, "PUT", key);
     part_query(&c, id, number, text);
+    call_headers(&c, source->headers);
     c.limits = c.client->transfer;
     c.source = source;
     c.crc_header = c.client->check_crc;
+    c.md5_header = c.client->content_md5;
     c.check = check_part;
     r = call_run(&c);
     if (r == 0) {
@@ -149,6 +151,7 @@ struct completion {
     bool has_crc;
     uint64_t crc64;
     char etag[OSS_ETAG_SIZE];
+    bool callback; /* the body is an application's */
 };
 
 static int check_complete(struct call *c)
@@ -159,7 +162,7 @@ static int check_complete(struct call *c)
 
     if (r < 0)
         return r;
-    if (xml_read_complete(buf_str(&c->reply.body), c->reply.body.len, want->etag) < 0)
+    if (!want->callback && xml_read_complete(buf_str(&c->reply.body), c->reply.body.len, want->etag) < 0)
         return call_fail(c, RETRY_SERVICE, -EIO, "a reply that is no CompleteMultipartUploadResult");
     /* The repeat will meet NoSuchUpload, and then the object itself is asked. */
     if (want->has_crc && reply_header_u64(&c->reply, "x-oss-hash-crc64ecma", &crc) && crc != want->crc64)
@@ -225,6 +228,7 @@ int client_complete(struct oss *oss, const char *key, const char *id, const stru
     call_begin(&c, oss, OSS_OP_COMPLETE, "POST", key);
     call_upload_id(&c, id);
     call_put_opts(&c, opts);
+    want.callback = call_callback(&c);
     c.limits = c.client->transfer;
     complete_body(&c, parts, n);
     c.check = check_complete;
@@ -240,8 +244,11 @@ int client_complete(struct oss *oss, const char *key, const char *id, const stru
         r = reply_written(&c.reply, size, out);
         if (!*out->etag)
             memcpy(out->etag, want.etag, sizeof(out->etag));
-        out->type = OSS_TYPE_MULTIPART;
     }
+    if (r == 0)
+        r = callback_result(&c, out);
+    if (r == 0 && out)
+        out->type = OSS_TYPE_MULTIPART;
     return call_end(&c, r, err);
 }
 

@@ -81,9 +81,11 @@ int client_put(struct oss *oss, const char *key, const struct oss_source *source
 
     call_begin(&c, oss, OSS_OP_PUT, "PUT", key);
     call_put_opts(&c, opts);
+    call_callback(&c);
     c.limits = c.client->transfer;
     c.source = source;
     c.crc_header = c.client->check_crc || forbid;
+    c.md5_header |= c.client->content_md5;
     c.check = check_write;
     r = call_run(&c);
     if (r == -EEXIST && forbid && c.err.ambiguous && put_landed(&c, &landed)) {
@@ -99,6 +101,8 @@ int client_put(struct oss *oss, const char *key, const struct oss_source *source
             out->crc64 = c.crc64;
         }
     }
+    if (r == 0)
+        r = callback_result(&c, out);
     return call_end(&c, r, err);
 }
 
@@ -396,6 +400,23 @@ int client_put_acl(struct oss *oss, const char *key, const char *acl, struct oss
     call_begin(&c, oss, OSS_OP_PUT_ACL, "PUT", key);
     call_query(&c, "acl", NULL);
     call_header(&c, "x-oss-object-acl", acl);
+    c.check = check_write;
+    return call_end(&c, call_run(&c), err);
+}
+
+int client_put_tagging(struct oss *oss, const char *key, const char *tagging, struct oss_error *err)
+{
+    struct call c;
+
+    call_begin(&c, oss, OSS_OP_PUT_TAGGING, *tagging ? "PUT" : "DELETE", key);
+    call_query(&c, "tagging", NULL);
+    c.success[1] = 204;
+    if (*tagging && xml_write_tagging(&c.text, tagging) < 0 && c.r == 0)
+        c.r = error_set(&c.err, -EINVAL, "tags are key=value, joined by &");
+    if (*tagging) {
+        call_text_body(&c);
+        c.md5_header = true;
+    }
     c.check = check_write;
     return call_end(&c, call_run(&c), err);
 }

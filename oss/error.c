@@ -14,54 +14,6 @@
  * there is no code (HEAD) or one that is not listed.
  */
 static const struct {
-    const char *code;
-    int err;
-} by_code[] = {
-    {"AccessDenied", EACCES},
-    {"AccessForbidden", EACCES},
-    {"AccessKeyIdAndSecurityTokenNotMatch", EACCES},
-    {"BucketAlreadyExists", EEXIST},
-    {"BucketDisable", EACCES},
-    {"BucketNotEmpty", ENOTEMPTY},
-    {"EntityTooLarge", EFBIG},
-    {"FileAlreadyExists", EEXIST},
-    {"FileImmutable", EPERM},
-    {"InternalError", EIO},
-    {"InvalidAccessKeyId", EACCES},
-    {"InvalidCRC64", EIO}, /* the body was damaged on its way: not a bad argument */
-    {"InvalidDigest", EIO},
-    {"IncompleteBody", EIO},
-    {"InvalidObjectName", EILSEQ},
-    {"InvalidObjectState", ENODATA}, /* archived and not restored: no question of rights */
-    {"InvalidRange", ERANGE},
-    {"InvalidSecurityToken", EACCES},
-    {"KmsServiceNotEnabled", EACCES},
-    {"MethodNotAllowed", ENOTSUP},
-    {"NoSuchBucket", ENOENT},
-    {"NoSuchKey", ENOENT},
-    {"NoSuchUpload", ENOENT},
-    {"NoSuchVersion", ENOENT},
-    {"NotImplemented", ENOTSUP},
-    {"ObjectNotAppendable", EPROTOTYPE},
-    {"OperationNotSupported", ENOTSUP},
-    {"PartAlreadyExist", EEXIST},
-    {"PositionNotEqualToLength", EBADE},
-    {"PreconditionFailed", ESTALE},
-    {"QuotaExceeded", EDQUOT},
-    {"RequestTimeTooSkewed", EACCES},
-    {"RequestTimeout", ETIMEDOUT},
-    {"RestoreAlreadyInProgress", EALREADY},
-    {"SecondLevelDomainForbidden", EACCES},
-    {"SecurityTokenExpired", EACCES},
-    {"SecurityTokenNotSupported", EACCES},
-    {"SignatureDoesNotMatch", EACCES},
-    {"SymlinkTargetNotExist", ENOENT},
-    {"TooManyBuckets", EDQUOT},
-    {"TransferAccelerationDisabled", EACCES},
-    {"UserDisable", EACCES},
-};
-
-static const struct {
     int status;
     int err;
 } by_status[] = {
@@ -90,9 +42,10 @@ static const struct {
 
 int error_errno(int status, const char *code)
 {
-    for (size_t i = 0; i < COUNT(by_code); i++)
-        if (!strcmp(by_code[i].code, code))
-            return -by_code[i].err;
+    const struct error_code *found = error_code_find(code);
+
+    if (found)
+        return -found->err;
     for (size_t i = 0; i < COUNT(by_status); i++)
         if (by_status[i].status == status)
             return -by_status[i].err;

@@ -1,5 +1,5 @@
 /*
- * What a failed reply means: the OSS code or HTTP status as errno (one table, in error.c), whether a repeat may
+ * What a failed reply means: the OSS code or HTTP status as errno (one table, in error_codes.c), whether a repeat may
  * help, and the text for the log. All pure and thread-safe.
  *
  * oss_error_format() of oss.h is in error.c too.
@@ -42,6 +42,16 @@ int error_from_reply(struct oss_error *err, int status, const struct kvlist *hea
 
 /* The negative errno for a reply; `code` may be "". Never 0: an unknown status or code is -EIO. */
 int error_errno(int status, const char *code);
+
+/* The codes that are known, sorted: what each of them is here, and what a user can do ("": it says itself). */
+struct error_code {
+    const char *code;
+    int err; /* positive */
+    const char *advice;
+};
+const struct error_code *error_codes(size_t *n);
+const struct error_code *error_code_find(const char *code); /* NULL when unknown */
+const char *error_advice(const char *code);                 /* "" when there is none */
 
 /* What a repeat can do. Status 0, no answer came: ERROR_RETRY_YES. */
 enum error_retry error_retry_class(int status, const char *code);

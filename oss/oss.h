@@ -67,6 +67,7 @@ struct oss_config {
     const char *ca_file;          /* PEM file of trusted certificates, NULL: the system's */
     const char *user_agent;       /* NULL: "ossmount" */
     bool check_crc;               /* send and compare CRC-64 (x-oss-hash-crc64ecma) */
+    bool content_md5;             /* send Content-MD5 with put and upload_part too */
     unsigned retries;             /* tries after the first; 0: none */
     int64_t connect_timeout_ms;   /* TCP and TLS */
     int64_t stall_timeout_ms;     /* a transfer without a byte of progress for so long is given up */
@@ -117,6 +118,7 @@ enum oss_op {
     OSS_OP_GET_ACL,
     OSS_OP_PUT_ACL,
     OSS_OP_GET_TAGGING,
+    OSS_OP_PUT_TAGGING,
     OSS_OP_BUCKET_INFO,
     OSS_OP_BUCKET_STAT,
     OSS_OP_RESTORE,
@@ -198,6 +200,8 @@ struct oss_object {
     bool has_crc; /* crc64 is that of the whole object */
     uint64_t crc64;
     int64_t append_position; /* next position of an appendable object, else -1 */
+    bool
+        callback_failed; /* of put and complete: the object is stored, but its x-oss-callback was not answered well */
     /*
      * What describes the object and must be carried over by a copy or an overwrite: content-type,
      * cache-control, content-disposition, content-encoding, content-language, expires, x-oss-meta-*,
@@ -218,6 +222,7 @@ struct oss_source {
     uint64_t crc64; /* of the body */
     /* Or NULL: goes up as the bytes leave; what a try that failed has added is taken off again. */
     atomic_uint_least64_t *sent;
+    const struct kvlist *headers; /* of upload_part, which has no options: x-oss-traffic-limit; or NULL */
 };
 
 /* Where the bytes of a download go. */
@@ -421,6 +426,8 @@ struct oss_ops {
 
     /* GetObjectTagging, as the value of an x-oss-tagging header ("k=v&k2=v2", escaped); "" when untagged. */
     int (*get_tagging)(struct oss *oss, const char *key, char **tagging, struct oss_error *err);
+    /* PutObjectTagging of such a value: replaces all tags, "" removes them (DeleteObjectTagging). -EINVAL. */
+    int (*put_tagging)(struct oss *oss, const char *key, const char *tagging, struct oss_error *err);
 
     /*
      * RestoreObject of an archived object for `days` (1 to 365); `tier` "Expedited", "Standard", "Bulk" or NULL. 0:

@@ -3,6 +3,7 @@
  */
 #include "xml.h"
 
+#include "url.h"
 #include "xml_parse.h"
 
 #include <errno.h>
@@ -404,6 +405,40 @@ int xml_write_complete(struct buf *out, const struct oss_part *parts, size_t n)
         buf_adds(out, "&quot;</ETag></Part>");
     }
     return buf_adds(out, "</CompleteMultipartUpload>");
+}
+
+/* One decoded piece of "k=v&k2". */
+static int add_unescaped(struct buf *out, const char *piece, size_t n)
+{
+    char *text = strndup(piece, n);
+    int r = text ? 0 : -ENOMEM;
+
+    if (r == 0 && url_unescape(text) != (ssize_t)strlen(text))
+        r = -EINVAL;
+    if (r == 0)
+        add_escaped(out, text);
+    free(text);
+    return r;
+}
+
+int xml_write_tagging(struct buf *out, const char *tagging)
+{
+    int r = 0;
+
+    buf_addf(out, "%s<Tagging><TagSet>", declaration);
+    for (const char *p = tagging; r == 0 && *p;) {
+        size_t n = strcspn(p, "&"), name = strcspn(p, "=&");
+
+        buf_adds(out, "<Tag><Key>");
+        r = name ? add_unescaped(out, p, name) : -EINVAL;
+        buf_adds(out, "</Key><Value>");
+        if (r == 0 && name < n)
+            r = add_unescaped(out, p + name + 1, n - name - 1);
+        buf_adds(out, "</Value></Tag>");
+        p += n + (p[n] == '&');
+    }
+    buf_adds(out, "</TagSet></Tagging>");
+    return r ? r : out->err;
 }
 
 int xml_write_delete(struct buf *out, const char *const *keys, size_t n, bool quiet)

@@ -88,6 +88,9 @@ int xml_read_bucket_stat(const char *body, size_t n, struct oss_bucket_stat *out
 /* Each adds a whole document; 0 or the buffer's sticky error. */
 int xml_write_complete(struct buf *out, const struct oss_part *parts, size_t n);
 
+/* `tagging`: the value of an x-oss-tagging header. -EINVAL when it is none. */
+int xml_write_tagging(struct buf *out, const char *tagging);
+
 /* Keys are raw; control characters go as numeric references. `quiet`: the reply names no key. */
 int xml_write_delete(struct buf *out, const char *const *keys, size_t n, bool quiet);
 
