@@ -86,6 +86,8 @@ void ops_describe_restore(struct request *rq, const struct object *object);
 void ops_owner(struct sbuf *out);
 uint64_t ops_query_number(struct request *rq, const char *name, uint64_t missing, uint64_t min, uint64_t max,
                           bool *good);
+/* x-oss-traffic-limit, if there is one; false: the reply is made. */
+bool ops_check_traffic(struct request *rq);
 bool ops_wants_url(struct request *rq, bool *url); /* encoding-type */
 
 #define OPS_DECLARE(name)                  \

@@ -80,6 +80,16 @@ bool ops_read_acl(struct request *rq, enum acl *acl)
     return true;
 }
 
+bool ops_check_traffic(struct request *rq)
+{
+    const char *value = request_header(rq, "x-oss-traffic-limit");
+    uint64_t bits;
+
+    if (!value || (parse_u64(value, &bits) && bits >= 819200 && bits <= 838860800))
+        return true;
+    return reply_error(rq, "InvalidArgument", "ArgumentName", "x-oss-traffic-limit", "ArgumentValue", value, NULL);
+}
+
 static bool legal_tag(const char *text, size_t min, size_t max)
 {
     size_t n = strlen(text);

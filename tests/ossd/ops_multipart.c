@@ -1,4 +1,5 @@
 /* ops_multipart.c: multipart uploads: initiate, part, complete, abort, ListParts. UploadPartCopy is in ops_copy.c. */
+#include "callback.h"
 #include "crc.h"
 #include "ops.h"
 #include "xml.h"
@@ -70,7 +71,7 @@ bool op_upload_part_begin(struct request *rq)
         return reply_error(rq, "InvalidArgument", "ArgumentName", "partNumber", NULL);
     if (request_header(rq, "x-oss-server-side-encryption"))
         return reply_error(rq, "InvalidArgument", "ArgumentName", "x-oss-server-side-encryption", NULL);
-    if (!ops_no_conditions(rq) || !ops_need_length(rq, PART_MAX))
+    if (!ops_no_conditions(rq) || !ops_need_length(rq, PART_MAX) || !ops_check_traffic(rq))
         return false;
     rq->upload = ops_find_upload(rq);
     return rq->upload != NULL;
@@ -182,7 +183,7 @@ bool op_complete_begin(struct request *rq)
 {
     enum acl acl;
 
-    return ops_no_conditions(rq) && ops_read_acl(rq, &acl);
+    return ops_no_conditions(rq) && callback_check(rq) && ops_read_acl(rq, &acl);
 }
 
 /* The parts that the body names, each with a reference, out of all; false: the reply is made. */
@@ -349,8 +350,10 @@ void op_complete_end(struct request *rq)
         reply_error(rq, "NoSuchUpload", "UploadId", rq->upload->id, NULL);
     else if (r)
         reply_store_error(rq, r);
-    else
+    else {
         reply_complete(rq, object);
+        callback_run(rq, object);
+    }
     object_unref(object);
 out:
     parts_free(parts, n);

@@ -1,4 +1,5 @@
 /* ops_object.c: PutObject, AppendObject, symlinks, deletes, ACL and tags of an object. */
+#include "callback.h"
 #include "crc.h"
 #include "ops.h"
 #include "xml.h"
@@ -31,7 +32,7 @@ static bool begin_write(struct request *rq)
     if (!ops_no_conditions(rq))
         return false;
     rq->model = object_new(rq->key);
-    if (!ops_read_headers(rq, rq->model))
+    if (!ops_read_headers(rq, rq->model) || !ops_check_traffic(rq))
         return false;
     if (request_true(rq, "x-oss-forbid-overwrite")) {
         struct object *old = store_get(rq->server->store, rq->bucket, rq->key);
@@ -54,13 +55,15 @@ static bool put_model(struct request *rq)
 
 bool op_put_object_begin(struct request *rq)
 {
-    return ops_need_length(rq, PUT_MAX) && begin_write(rq);
+    return ops_need_length(rq, PUT_MAX) && callback_check(rq) && begin_write(rq);
 }
 
 void op_put_object_end(struct request *rq)
 {
-    if (ops_take_body(rq, rq->model) && put_model(rq))
+    if (ops_take_body(rq, rq->model) && put_model(rq)) {
         reply_stored(rq, rq->model);
+        callback_run(rq, rq->model);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------- append */

@@ -44,6 +44,19 @@ void send_throttle(struct request *rq, uint64_t bytes)
     throttle(rq->server, bandwidth_of(rq), bytes, rq->started_ms);
 }
 
+/* Headers that leave no trace in what is stored, as lines; nothing when there are none. */
+static struct sbuf traceless_headers(const struct request *rq)
+{
+    static const char *const names[] = {"x-oss-traffic-limit", "x-oss-forbid-overwrite", "x-oss-callback",
+                                        "x-oss-callback-var", "content-md5"};
+    struct sbuf out = {0};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (request_header(rq, names[i]))
+            sbuf_addf(&out, "%s: %s\n", names[i], request_header(rq, names[i]));
+    return out;
+}
+
 void send_record(struct request *rq, uint64_t bytes_out)
 {
     const char *range = request_header(rq, "range"), *source_range = request_header(rq, "x-oss-copy-source-range");
@@ -63,7 +76,10 @@ void send_record(struct request *rq, uint64_t bytes_out)
     if (rq->recorded)
         return;
     rq->recorded = true;
+    struct sbuf sent = traceless_headers(rq);
+    entry.sent = sent.p;
     stats_add(rq->server->stats, &entry);
+    sbuf_free(&sent);
 }
 
 enum MHD_Result send_nothing(struct request *rq)

@@ -75,6 +75,7 @@ void stats_add(struct stats *stats, const struct stats_entry *e)
     add_text(&text, "range", e->range);
     add_text(&text, "source", e->source);
     add_text(&text, "query", e->query);
+    add_text(&text, "sent", e->sent);
     add_text(&text, "request_id", e->request_id);
     pthread_mutex_lock(&stats->lock);
     struct op_count *count = &stats->ops[e->op];

@@ -18,6 +18,7 @@ struct stats_entry {
     const char *bucket, *code, *request_id;
     struct bytes key;
     const char *range, *source, *query; /* or NULL: Range or copy-source-range, copy source, raw query */
+    const char *sent; /* or NULL: "name: value" lines of headers that leave no trace in what is stored */
     uint64_t bytes_in, bytes_out;
     int64_t ms;
 };
