@@ -259,35 +259,43 @@ static int send(struct attempt *a, struct oss_error *err)
     struct cfile *cf = u->cf;
     struct oss *oss = cf->cache->oss;
     const struct oss_source source = {.read = read_bytes, .arg = a, .size = a->length, .sent = &cf->progress.sent};
-    const struct oss_put_opts opts = {.headers = &u->headers};
+    struct kvlist headers = {0};
+    const struct oss_put_opts opts = {.headers = &headers};
     uint64_t noted = UINT64_MAX;
     unsigned lost = 0;
-    int r = 0;
+    bool forbid;
+    int r = upload_request_headers(u, HEADERS_APPEND, &headers, &forbid);
 
     for (;;) {
-        if (noted != a->position) {
+        if (!r && noted != a->position) {
             pthread_mutex_lock(&cf->mu);
             r = journal_append(cf, a->position, a->from, a->length, a->crc64);
             pthread_mutex_unlock(&cf->mu);
             noted = a->position;
         }
         if (r)
-            return r;
+            break;
         r = oss->ops->append(oss, u->target, a->position, &source, &opts, &u->result, err);
         a->lost = a->lost || (r && err->ambiguous);
-        if (!r)
-            return check_reply(a, err);
+        if (!r) {
+            r = check_reply(a, err);
+            break;
+        }
         if (r == -EBADE) {
             r = refused(a, err->next_position < 0 ? 0 : (uint64_t)err->next_position, err);
-            if (r)
-                return r > 0 ? 0 : r;
+            if (r) {
+                r = r > 0 ? 0 : r;
+                break;
+            }
         } else if (!err->ambiguous || r == -ECANCELED || r == -EAGAIN || lost == LOST_MAX) {
-            return r;
+            break;
         } else {
             usleep((useconds_t)(LOST_PAUSE_MS * 1000) << lost++);
             r = 0;
         }
     }
+    kv_free(&headers);
+    return r;
 }
 
 /*

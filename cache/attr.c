@@ -142,6 +142,7 @@ struct oinfo *oinfo_from_object(const struct oss_object *object, const struct at
     info->is_marker = is_dir;
     info->has_crc = object->has_crc;
     info->crc64 = object->crc64;
+    info->tagged = kv_get(&object->headers, "x-oss-tagging-count") != NULL;
     for (size_t i = 0; i < object->headers.n; i++) {
         const struct kv *kv = &object->headers.v[i];
 
@@ -174,6 +175,7 @@ struct oinfo *oinfo_clone(const struct oinfo *from)
     info->own = from->own;
     info->fuzzy = from->fuzzy;
     info->stored_mtime = from->stored_mtime;
+    info->tagged = from->tagged;
     info->crc64 = from->crc64;
     atomic_init(&info->refs, 1);
     info->headers = (struct kvlist){0};

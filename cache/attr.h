@@ -57,7 +57,8 @@ struct oinfo {
      * what we wrote; it is the server's Date then, and may be a second off.
      */
     bool young, own, fuzzy;
-    bool bare; /* made from a listing alone: what headers the object has is not known */
+    bool bare;   /* made from a listing alone: what headers the object has is not known */
+    bool tagged; /* it has tags */
     uint64_t crc64;
     struct kvlist headers;        /* to be carried over; without the attribute headers above except -xattr */
     char *link;                   /* a symlink's target when known, else NULL */

@@ -11,7 +11,7 @@ struct attr_fixed {
     int64_t last_modified, mtime_seconds, ctime_seconds;
     uint32_t mtime_nanoseconds, mode, uid, gid;
     uint32_t n_headers;
-    uint8_t type, is_marker, has_crc, has_link, fuzzy, exists, unused[2];
+    uint8_t type, is_marker, has_crc, has_link, fuzzy, exists, tagged, unused[1];
 };
 
 int attr_record_encode(struct buf *out, const char *key, const struct oinfo *info)
@@ -38,6 +38,7 @@ int attr_record_encode(struct buf *out, const char *key, const struct oinfo *inf
         fixed.has_crc = info->has_crc;
         fixed.has_link = info->link != NULL;
         fixed.fuzzy = info->fuzzy;
+        fixed.tagged = info->tagged;
     }
     buf_add(out, &crc, sizeof(crc));
     buf_add(out, &fixed, sizeof(fixed));
@@ -121,6 +122,7 @@ static int fill(struct oinfo *info, const struct attr_fixed *fixed, const char *
     info->type = fixed->type;
     info->is_marker = fixed->is_marker;
     info->has_crc = fixed->has_crc;
+    info->tagged = fixed->tagged;
     info->crc64 = fixed->crc64;
     for (uint32_t i = 0; !r && i < fixed->n_headers; i++) {
         const char *name = take_text(&at, end), *value = take_text(&at, end);

@@ -97,11 +97,10 @@ bool by_hand_retry(struct upload *u)
     return refused(u) || outgrown(u);
 }
 
-int by_hand_copy(struct upload *u, const char *from, const char *etag, uint64_t size, const struct kvlist *headers,
+int by_hand_copy(struct upload *u, const char *from, const char *etag, uint64_t size, const struct oss_put_opts *opts,
                  struct oss_error *err)
 {
     struct cache *cache = u->cf->cache;
-    const struct oss_put_opts opts = {.headers = headers};
     struct spool spool = SPOOL_INIT;
     struct oss_object now = {0};
     struct oss_source source;
@@ -116,7 +115,7 @@ int by_hand_copy(struct upload *u, const char *from, const char *etag, uint64_t 
     }
     source = spool_source(&spool);
     if (!r)
-        r = cache->oss->ops->put(cache->oss, u->target, &source, &opts, &u->result, err);
+        r = cache->oss->ops->put(cache->oss, u->target, &source, opts, &u->result, err);
     spool_free(&spool);
     return r;
 }

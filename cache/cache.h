@@ -20,6 +20,7 @@
 
 struct cache;
 struct cfile;
+struct headers;
 
 struct cache_config {
     struct oss *oss;       /* borrowed */
@@ -37,6 +38,9 @@ struct cache_config {
     int64_t upload_delay_ms; /* so much later */
     bool defer_temp;         /* the same for new files of temporary names, until they are renamed */
     bool keep_acl;           /* read and send again the ACL of objects that we did not create */
+    const struct headers
+        *headers;         /* borrowed: what goes with uploads (headers.h); NULL: nothing but what is carried over */
+    bool callback_errors; /* a flush whose object is stored, but whose callback failed, ends with -EREMOTEIO */
 };
 
 /* 0, or a negative errno (state directory, memory, threads). Starts threads. */
@@ -227,6 +231,24 @@ int cfile_set_headers(struct cfile *cf, const struct kvlist *headers);
 
 /* Sends what is unsent, all that was changed before the call; 0 when the bucket holds it. */
 void cfile_flush(struct cfile *cf, cache_done *done, void *arg);
+
+/* ------------------------------------------------------------------------------------- the object itself */
+
+typedef void cache_text_done(void *arg, int r, const char *text);
+/*
+ * What the bucket says of the object `key` now, as text (borrowed): etag, crc64, type, size, last_modified,
+ * version_id, restore, storage_class, content_type, cache_control, content_disposition, content_encoding,
+ * content_language, expires, sse, sse_data, sse_key_id, acl, tagging. One request. -ENODATA: it has no such thing,
+ * there is no such object.
+ */
+void cache_object_text(struct cache *cache, const char *key, const char *name, cache_text_done *done, void *arg);
+
+/*
+ * Changes storage_class, content_type, cache_control, content_disposition, content_encoding, content_language,
+ * expires, acl or tagging (value NULL: removes it); sends what is unsent first, and is done when the bucket has
+ * answered. -EOPNOTSUPP for another name, -EINVAL for a value that cannot be.
+ */
+void cfile_set_object_text(struct cfile *cf, const char *name, const char *value, cache_done *done, void *arg);
 
 /*
  * What close() and fsync() wait for: as cfile_flush(); in background mode, and for a deferred temporary name, that it

@@ -372,6 +372,25 @@ void cfile_repoint(struct cfile *cf, const char *key, struct oinfo *info)
     }
 }
 
+void cfile_take_headers(struct cfile *cf, const struct oinfo *info, bool changed)
+{
+    struct kvlist headers = {0};
+    int r = changed ? kv_copy(&headers, &cf->headers) : kv_copy(&headers, &info->headers);
+
+    for (size_t i = 0; !r && changed && i < info->headers.n; i++) {
+        const struct kv *kv = &info->headers.v[i];
+
+        if (strncmp(kv->name, "x-oss-meta-", 11) != 0)
+            r = kv_set(&headers, kv->name, kv->value);
+    }
+    if (r) {
+        kv_free(&headers); /* as they were, then */
+        return;
+    }
+    kv_free(&cf->headers);
+    cf->headers = headers;
+}
+
 void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen)
 {
     for (size_t i = 0; i < cf->n_bases; i++) {
@@ -382,6 +401,7 @@ void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen)
     }
     oinfo_put(cf->object);
     cf->object = oinfo_get(info);
+    cfile_take_headers(cf, info, cf->gen != gen);
     /* Somebody who waits has an upload queued, which will answer. */
     if (gen == cf->gen && cf->data_gen <= cf->data_sent_gen && cf->upload_gen == 0 && list_empty(&cf->waiters)) {
         cf->sent_gen = cf->gen;

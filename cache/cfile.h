@@ -308,6 +308,12 @@ void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen);
  */
 bool cfile_take_attributes(struct cfile *cf, struct oinfo *info);
 
+/*
+ * The object has the headers of `info` now: the file's are these, unless they were changed here meanwhile
+ * (`changed`): then only those that describe the object, and are no user attributes. mu held.
+ */
+void cfile_take_headers(struct cfile *cf, const struct oinfo *info, bool changed);
+
 /* The bases that are the object under the file's key are now read from its copy `info` under `key`. mu held. */
 void cfile_repoint(struct cfile *cf, const char *key, struct oinfo *info);
 
@@ -385,6 +391,9 @@ void cfile_upload_start(struct cfile *cf);
  */
 typedef void copy_done(void *arg, int r, struct oinfo *info);
 void upload_copy(struct cfile *cf, const char *to, struct oinfo *replaced, copy_done *done, void *arg);
+
+/* The path below the mount of a key: what the rules for headers are about. */
+const char *cache_path_of(const struct cache *cache, const char *key);
 
 /* The ACL that a copy or an overwrite of `key` must send again, "" for none. On a worker. Logs a refusal. */
 int object_acl(struct cache *cache, const char *key, char acl[24], struct oss_error *err);

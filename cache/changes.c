@@ -4,6 +4,7 @@
  * Each is a `struct change` of the file's cfile, so that it waits for an upload of the same object that is under way,
  * and whatever comes later waits for it: an unlink cannot be overtaken by the PUT that it should undo.
  */
+#include "headers.h"
 #include "journal.h"
 
 #include "../oss/base_log.h"
@@ -150,6 +151,8 @@ static int put_text(struct cache *cache, const char *key, char *text, const stru
     if (!r && is_dir)
         r = kv_set(&headers, "content-type", "application/x-directory");
     attr_store_forget(cache->attrs, key);
+    if (!r)
+        r = headers_encryption(cache->config.headers, cache_path_of(cache, key), &headers);
     if (!r)
         r = cache->oss->ops->put(cache->oss, key, &source, &opts, &object, &err);
     if (r) {

@@ -11,6 +11,7 @@
 #include "cfile.h"
 
 #include "../oss/base_log.h"
+#include "../oss/error.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -121,11 +122,11 @@ int key_split(const char *key, char **dir, const char **name)
 
 void cache_log_error(const char *what, const char *key, const struct oss_error *err)
 {
+    const char *advice = error_advice(err->code);
     char text[640];
 
     oss_error_format(err, text, sizeof(text));
-    log_err("%s of %s failed: %s%s", what, key, text,
-            err->err == -ENODATA ? " (archived: `ossmount restore` makes it readable)" : "");
+    log_err("%s of %s failed: %s%s%s", what, key, text, *advice ? "; " : "", advice);
 }
 
 /* ------------------------------------------------------------------------------------------- probes */

@@ -33,6 +33,8 @@ static int begin_own(struct stream *st)
     int r = upload_headers(&st->headers, &cf->headers, &cf->attr);
 
     st->key = strdup(cf->key);
+    if (!r && st->key)
+        r = headers_describe(cf->cache->config.headers, cache_path_of(cf->cache, st->key), &st->headers);
     if (r || !st->key)
         return -ENOMEM;
     /* What is known only when the last byte is written does not go with Initiate. */
@@ -284,7 +286,7 @@ static void part_run(struct job *job)
         r = upload_range(cf, st->key, st->id, p->part.number, p->offset, p->part.size, &sent, &err);
     pthread_mutex_lock(&cf->mu);
     /* A body that changed on its way was refused. */
-    changed = r == -EAGAIN || !strcmp(err.code, "InvalidCRC64");
+    changed = r == -EAGAIN || !strcmp(err.code, "InvalidCRC64") || !strcmp(err.code, "InvalidDigest");
     if (!needed || p->cut || (st->taken && p->offset + p->part.size > cf->cut)) {
         p->state = PART_NONE;
         if (st->next >= (size_t)p->part.number)
@@ -309,17 +311,24 @@ static void initiate_run(struct job *job)
     struct stream *st = list_entry(job, struct stream, initiate);
     struct cfile *cf = st->cf;
     struct oss *oss = cf->cache->oss;
-    struct oss_put_opts opts = {.headers = &st->headers};
+    struct kvlist headers = {0};
+    struct oss_put_opts opts = {.headers = &headers};
     struct oss_error err = {.next_position = -1};
     char id[OSS_UPLOADID_SIZE] = "", key[OSS_KEY_MAX + 2];
     int r = 0;
+    bool tagged;
 
     if (st->segment && !(r = hidden_new(cf->cache, key)) && !(st->key = strdup(key)))
         r = -ENOMEM;
     pthread_mutex_lock(&cf->mu);
+    tagged = cf->object && cf->object->tagged;
     if (!r)
         r = st->dropped ? -ECANCELED : st->segment ? 0 : journal_intent(cf);
     pthread_mutex_unlock(&cf->mu);
+    if (!r && st->segment)
+        r = headers_encryption(cf->cache->config.headers, cache_path_of(cf->cache, cf->key), &headers);
+    else if (!r)
+        r = initiate_headers(cf->cache, st->key, tagged, &st->headers, &headers, &opts.forbid_overwrite, &err);
     if (!r)
         r = oss->ops->initiate(oss, st->key, &opts, id, &err);
     pthread_mutex_lock(&cf->mu);
@@ -334,6 +343,7 @@ static void initiate_run(struct job *job)
     job = st->joined;
     st->joined = NULL;
     came_back(st, job);
+    kv_free(&headers);
 }
 
 /* ------------------------------------------------------------------------------------------- the writer's side */

@@ -53,6 +53,7 @@ static void upload_free(struct upload *u)
     oinfo_put(u->replaced);
     pthread_mutex_destroy(&u->mu);
     free(u->target);
+    free(u->tagging);
     free(u->parts);
     free(u->jobs);
     free(u);
@@ -198,6 +199,7 @@ static int prepare(struct upload *u)
     u->target = strdup(cf->key);
     oinfo_put(u->source);
     u->source = oinfo_get(cf->object);
+    u->tagged = u->source && u->source->tagged;
     plan_free(&u->plan);
     kv_free(&u->headers);
     r = u->target ? upload_headers(&u->headers, &cf->headers, &u->attr) : -ENOMEM;
@@ -205,6 +207,8 @@ static int prepare(struct upload *u)
         r = plan_for(u);
     else if (!r && (cf->attr_changed || cf->data_gen > cf->data_sent_gen))
         r = plan_for_other(u);
+    if (!r)
+        r = upload_describe(u);
     if (!r)
         r = pin_mtime(u);
     if (!r && !(cf->journal_fd >= 0 && cf->journal_committed && cf->data_gen <= cf->data_sent_gen))
@@ -382,6 +386,7 @@ static struct oinfo *new_info(const struct upload *u)
     info->last_modified = result->last_modified ? result->last_modified : result->date;
     info->has_crc = result->has_crc;
     info->crc64 = result->crc64;
+    info->tagged = upload_tags(u) || (u->tagged && upload_has_step(u, STEP_COPY_SELF) && !u->by_hand);
     info->acl_default = !*u->acl; /* without one in the request the service sets `default` */
     info->own = !u->unsure;
     info->young = u->unsure || u->streamed || upload_has_step(u, STEP_APPEND);
@@ -452,6 +457,7 @@ static int commit(struct upload *u, struct oinfo *info)
     /* Attributes that were changed meanwhile were counted in gen; data alone does not make them differ. */
     cf->attr_changed = u->attrs_left || (cf->gen != cf->upload_gen && cf->attr_changed);
     cf->recovered = false;
+    cfile_take_headers(cf, info, cf->gen != cf->upload_gen || u->attrs_left);
     if (cf->gen == cf->sent_gen)
         journal_remove(cf);
     else
@@ -516,6 +522,8 @@ static void note_unclear(struct upload *u)
 static void settle(struct upload *u, struct oinfo *info, int r)
 {
     struct cfile *cf = u->cf;
+    /* Stored, and so nothing is unsent: but whoever wants to know hears that the application was not told. */
+    int told = u->result.callback_failed && cf->cache->config.callback_errors ? -EREMOTEIO : 0;
     struct list served, ended;
     bool moved = u->appended.moved;
     uint64_t gen;
@@ -574,7 +582,7 @@ static void settle(struct upload *u, struct oinfo *info, int r)
     list_for_each_safe (it, &served) {
         struct waiter *w = list_entry(it, struct waiter, link);
 
-        w->done(w->arg, r);
+        w->done(w->arg, r ? r : told);
         free(w);
     }
     list_for_each_safe (it, &ended) {
@@ -898,10 +906,12 @@ int upload_plan_copy(struct upload *u)
 {
     struct cfile *cf = u->cf;
     struct plan_limits limits = cf->cache->config.limits;
+    bool follows = false;
     int base = 0, r;
 
     oinfo_put(u->source);
     u->source = oinfo_get(cf->object);
+    u->tagged = u->source && u->source->tagged;
     u->attr = cf->attr;
     u->size = u->source ? u->source->attr.size : 0;
     kv_free(&u->headers);
@@ -909,6 +919,9 @@ int upload_plan_copy(struct upload *u)
     /* Only what the object itself lacks; unsent content follows by its own upload. */
     u->attr.size = u->size;
     u->replace = cf->attr_changed && cf->data_gen <= cf->data_sent_gen;
+    if (!r)
+        r = upload_follow(u, &follows);
+    u->replace = u->replace || (!r && follows);
     /* The mtime of an appended object is when that was, and stays so under another name. */
     if (!r && u->source && u->source->type == OSS_TYPE_APPENDABLE) {
         u->replace = true;

@@ -4,6 +4,7 @@
 #ifndef CACHE_UPLOAD_H
 #define CACHE_UPLOAD_H
 
+#include "headers.h"
 #include "journal.h"
 #include "stream.h"
 
@@ -47,6 +48,8 @@ struct upload {
     uint64_t size, data_gen;
     uint32_t epoch;
     char acl[24];          /* to be sent, "" for none */
+    char *tagging;         /* tags to be sent again, or NULL */
+    bool tagged;           /* the object has some, which go with its bytes or are sent again */
     bool copy_only;        /* a rename: from the object, to `target` */
     bool replace;          /* with new metadata */
     bool resumed;          /* goes on with an upload of an earlier daemon */
@@ -72,6 +75,31 @@ struct upload {
 
 /* Steps of one phase run in parallel, of different phases one after the other (plan.h). */
 int upload_phase(enum plan_step_kind kind);
+
+/* ------------------------------------------------------------------------------------- upload_headers.c */
+
+/*
+ * The plan is made: what rules and suffix say of an object whose content it sends goes into u->headers; of one of
+ * which only a listing is known in upload_find_kept(), when it is known what it has. 0 or -ENOMEM.
+ */
+int upload_describe(struct upload *u);
+/* A rename: what rules and suffix gave follows the name. *changed: the copy must carry u->headers. 0 or -ENOMEM. */
+int upload_follow(struct upload *u, bool *changed);
+/*
+ * Before a step that makes or replaces the object: asks for what the service would drop, and what is not known of the
+ * object yet goes into u->headers. On a worker.
+ */
+int upload_find_kept(struct upload *u, const struct plan_step *step, struct oss_error *err);
+/*
+ * Of an InitiateMultipartUpload that comes before the upload itself: `described` and what goes with this request
+ * besides; `tagged`: the object that is there has tags, which are asked for. On a worker. 0 or a negative errno.
+ */
+int initiate_headers(struct cache *cache, const char *key, bool tagged, const struct kvlist *described,
+                     struct kvlist *list, bool *forbid, struct oss_error *err);
+/* Does it set tags? */
+bool upload_tags(const struct upload *u);
+/* All headers of one request but the client's own; *forbid: it must not overwrite. 0 or -ENOMEM. */
+int upload_request_headers(struct upload *u, enum headers_kind kind, struct kvlist *list, bool *forbid);
 
 /*
  * Carries out step i of the plan, on a worker: 0 or a negative errno with its cause in `err`. -EAGAIN: the file was
@@ -99,8 +127,8 @@ bool by_hand_retry(struct upload *u);
 bool by_hand_known(const struct upload *u);
 /* Bytes of a piece at most. */
 uint64_t by_hand_max(const struct cache *cache);
-/* The steps that are copies. `from`, `etag`: the base; `headers` as for a PutObject. On a worker. */
-int by_hand_copy(struct upload *u, const char *from, const char *etag, uint64_t size, const struct kvlist *headers,
+/* The steps that are copies. `from`, `etag`: the base. On a worker. */
+int by_hand_copy(struct upload *u, const char *from, const char *etag, uint64_t size, const struct oss_put_opts *opts,
                  struct oss_error *err);
 int by_hand_part(struct upload *u, const struct plan_step *step, const char *from, const char *etag,
                  struct oss_part *part, struct oss_error *err);

@@ -21,70 +21,6 @@
 
 #define COPY_CHUNK (1u << 20)
 
-int object_acl(struct cache *cache, const char *key, char acl[24], struct oss_error *err)
-{
-    int r = cache->oss->ops->get_acl(cache->oss, key, acl, err);
-
-    if (r == -EACCES)
-        log_err(
-            "the ACL of %s cannot be read, so it cannot be kept: grant oss:GetObjectAcl, or mount with keep_acl=no",
-            key);
-    if (r || !strcmp(acl, "default"))
-        *acl = '\0';
-    return r == -ENOENT ? 0 : r;
-}
-
-/* The ACL of an object that is about to be replaced or copied, if it has one of its own. On a worker. */
-static int find_acl(struct upload *u, struct oss_error *err)
-{
-    struct cache *cache = u->cf->cache;
-    int r = 0;
-
-    if (!cache->config.keep_acl)
-        return 0;
-    if (u->source && !u->source->acl_default)
-        r = object_acl(cache, u->copy_only ? u->cf->key : u->target, u->acl, err);
-    if (!r && !*u->acl && u->replaced && !u->replaced->acl_default)
-        r = object_acl(cache, u->target, u->acl, err);
-    return r;
-}
-
-/* An object of which only a listing is known: what headers it has must be known before it is written again. */
-static int see_source(struct upload *u, struct oss_error *err)
-{
-    struct cache *cache = u->cf->cache;
-    struct oss_object object = {0};
-    struct oinfo *info;
-    int r;
-
-    if (!u->source || !u->source->bare || (u->copy_only && !u->replace))
-        return 0;
-    r = cache->oss->ops->head(cache->oss, u->copy_only ? u->cf->key : u->target, &object, err);
-    info = r ? NULL : oinfo_from_object(&object, &cache->config.defaults, false);
-    oss_object_free(&object);
-    if (!info)
-        return r == -ENOENT ? 0 : r ? r : -ENOMEM;
-    pthread_mutex_lock(&u->cf->mu);
-    for (size_t i = 0; !r && i < info->headers.n; i++) {
-        const struct kv *kv = &info->headers.v[i];
-
-        if (!kv_get(&u->headers, kv->name))
-            r = kv_add(&u->headers, kv->name, kv->value);
-        if (!r && !kv_get(&u->cf->headers, kv->name))
-            r = kv_add(&u->cf->headers, kv->name, kv->value); /* and for the next time */
-    }
-    pthread_mutex_unlock(&u->cf->mu);
-    oinfo_put(info);
-    return r;
-}
-
-static int with_acl(struct upload *u, struct kvlist *headers)
-{
-    int r = kv_copy(headers, &u->headers);
-
-    return !r && *u->acl ? kv_set(headers, "x-oss-object-acl", u->acl) : r;
-}
-
 /* ------------------------------------------------------------------------------------------ the steps */
 
 struct body {
@@ -148,9 +84,17 @@ int upload_range(struct cfile *cf, const char *key, const char *id, int number, 
 {
     struct oss *oss = cf->cache->oss;
     struct body body = {.cf = cf, .offset = offset, .copy = -1};
-    struct oss_source source = {.read = range_read, .arg = &body, .size = length, .sent = &cf->progress.sent};
+    struct kvlist headers = {0};
+    struct oss_source source = {
+        .read = range_read, .arg = &body, .size = length, .sent = &cf->progress.sent, .headers = &headers};
+    bool forbid;
+    int r = headers_request(cf->cache->config.headers, cache_path_of(cf->cache, key), HEADERS_PART, NULL, &headers,
+                            &forbid);
 
-    return oss->ops->upload_part(oss, key, id, number, &source, part, err);
+    if (!r)
+        r = oss->ops->upload_part(oss, key, id, number, &source, part, err);
+    kv_free(&headers);
+    return r;
 }
 
 /* A copy of the range in a nameless file, made while writers are kept out. */
@@ -218,7 +162,9 @@ static int send(struct upload *u, const struct plan_step *step, struct oss_part 
     struct oss_source source = {.read = body_read, .arg = &body, .size = step->length, .sent = &u->cf->progress.sent};
     struct kvlist headers = {0};
     struct oss_put_opts opts = {.headers = &headers};
-    int r = part ? 0 : with_acl(u, &headers);
+    int r = upload_request_headers(u, part ? HEADERS_PART : HEADERS_PUT, &headers, &opts.forbid_overwrite);
+
+    source.headers = &headers;
 
     for (int attempt = 0; !r && attempt < 2; attempt++) {
         if (!part && (r = announce_put(u, &source)))
@@ -227,7 +173,7 @@ static int send(struct upload *u, const struct plan_step *step, struct oss_part 
             r = oss->ops->upload_part(oss, u->target, u->upload_id, step->number, &source, part, err);
         else
             r = oss->ops->put(oss, u->target, &source, &opts, &u->result, err);
-        if (!r || strcmp(err->code, "InvalidCRC64") || attempt)
+        if (!r || (strcmp(err->code, "InvalidCRC64") && strcmp(err->code, "InvalidDigest")) || attempt)
             break;
         r = body_copy(&body, step->length);
     }
@@ -241,8 +187,9 @@ static int run_initiate(struct upload *u, struct oss_error *err)
 {
     struct cfile *cf = u->cf;
     struct oss *oss = cf->cache->oss;
-    struct oss_put_opts opts = {.headers = &u->headers};
-    int r = 0;
+    struct kvlist headers = {0};
+    struct oss_put_opts opts = {.headers = &headers};
+    int r;
 
     if (u->stream) {
         pthread_mutex_lock(&cf->mu);
@@ -251,7 +198,8 @@ static int run_initiate(struct upload *u, struct oss_error *err)
     }
     if (*u->upload_id)
         return 0; /* gone on with */
-    if (!u->copy_only) {
+    r = upload_request_headers(u, HEADERS_INITIATE, &headers, &opts.forbid_overwrite);
+    if (!r && !u->copy_only) {
         pthread_mutex_lock(&cf->mu);
         r = journal_intent(cf);
         pthread_mutex_unlock(&cf->mu);
@@ -263,6 +211,7 @@ static int run_initiate(struct upload *u, struct oss_error *err)
         r = journal_upload(cf, u->upload_id);
         pthread_mutex_unlock(&cf->mu);
     }
+    kv_free(&headers);
     return r;
 }
 
@@ -337,6 +286,17 @@ static int run_part_copy(struct upload *u, const struct plan_step *step, struct 
     return r;
 }
 
+/* Those of an object of its own, made like a new one of bytes that are in the bucket already. */
+static int made_headers(struct upload *u, struct kvlist *headers, bool *forbid)
+{
+    int r = upload_request_headers(u, HEADERS_PUT, headers, forbid);
+
+    kv_del(headers, "x-oss-callback");
+    kv_del(headers, "x-oss-callback-var");
+    kv_del(headers, "x-oss-traffic-limit");
+    return r;
+}
+
 /* The file is a copy of another one: one request makes it, with attributes of its own. */
 static int run_copy_whole(struct upload *u, const struct plan_step *step, struct oss_error *err)
 {
@@ -349,7 +309,9 @@ static int run_copy_whole(struct upload *u, const struct plan_step *step, struct
     int r = find_base(cf, step->base, &from, etag, &foreign);
 
     if (!r)
-        r = with_acl(u, &headers);
+        r = made_headers(u, &headers, &opts.forbid_overwrite);
+    if (!r)
+        r = kv_set(&headers, "x-oss-tagging-directive", "Replace"); /* it has none of its source's */
     if (!r)
         r = oss->ops->copy(oss, from, u->target, &opts, &u->result, err);
     if (from && (r == -ESTALE || r == -ENOENT))
@@ -425,8 +387,8 @@ static int send_changes(struct upload *u, struct oss_error *err)
 static int run_complete(struct upload *u, struct oss_error *err)
 {
     struct oss *oss = u->cf->cache->oss;
-    struct kvlist acl = {0};
-    struct oss_put_opts opts = {.headers = &acl};
+    struct kvlist headers = {0};
+    struct oss_put_opts opts = {.headers = &headers};
     struct oss_part *parts = calloc(u->plan.n, sizeof(*parts));
     bool has_crc = true;
     uint64_t crc = 0;
@@ -442,8 +404,8 @@ static int run_complete(struct upload *u, struct oss_error *err)
         has_crc = has_crc && u->parts[i].has_crc;
         crc = crc64_combine(crc, u->parts[i].crc64, u->plan.steps[i].length);
     }
-    if (!r && *u->acl)
-        r = kv_set(&acl, "x-oss-object-acl", u->acl);
+    if (!r)
+        r = upload_request_headers(u, HEADERS_COMPLETE, &headers, &opts.forbid_overwrite);
     if (!r && has_crc && !u->copy_only) {
         pthread_mutex_lock(&u->cf->mu);
         r = journal_final(u->cf, u->size, crc);
@@ -453,7 +415,7 @@ static int run_complete(struct upload *u, struct oss_error *err)
     if (!r)
         r = oss->ops->complete(oss, u->target, u->upload_id, parts, n, u->size, has_crc, crc, &opts, &u->result, err);
     u->completed = !r;
-    kv_free(&acl);
+    kv_free(&headers);
     free(parts);
     return r;
 }
@@ -464,12 +426,11 @@ static int run_copy(struct upload *u, const struct plan_step *step, struct oss_e
     struct kvlist headers = {0};
     struct oss_copy_opts opts = {.replace = u->replace, .headers = &headers};
     char etag[OSS_ETAG_SIZE] = "", *from = NULL;
-    int r = 0;
+    struct oss_put_opts by_hand = {.headers = &headers};
+    int r = u->by_hand ? made_headers(u, &headers, &by_hand.forbid_overwrite)
+                       : upload_request_headers(u, HEADERS_COPY, &headers, &opts.forbid_overwrite);
 
-    if (u->replace || u->by_hand)
-        r = with_acl(u, &headers);
-    else if (*u->acl)
-        r = kv_set(&headers, "x-oss-object-acl", u->acl);
+    by_hand.forbid_overwrite = by_hand.forbid_overwrite && u->copy_only; /* else it is the object itself */
     if (!r && u->appended.moved)
         r = attr_mtime_for_size(&headers, u->appended.size);
     if (u->appended.landed)
@@ -485,7 +446,7 @@ static int run_copy(struct upload *u, const struct plan_step *step, struct oss_e
     if (!r && !from)
         r = -ENOMEM;
     if (!r && u->by_hand)
-        r = by_hand_copy(u, from, etag, step->length, &headers, err);
+        r = by_hand_copy(u, from, etag, step->length, &by_hand, err);
     else if (!r)
         r = oss->ops->copy(oss, from, u->target, &opts, &u->result, err);
     if (r == -ESTALE && u->copy_only && !u->by_hand) {
@@ -518,13 +479,7 @@ int upload_step(struct upload *u, size_t i, struct oss_error *err)
         r = check_again(u, err);
     if (r)
         return r;
-    /* Whatever makes or replaces the object first sees to its ACL. */
-    if (step->kind == STEP_PUT || step->kind == STEP_INITIATE || step->kind == STEP_COPY_SELF ||
-        step->kind == STEP_COPY) {
-        r = see_source(u, err);
-        if (!r)
-            r = find_acl(u, err);
-    }
+    r = upload_find_kept(u, step, err);
     if (r)
         return r;
     if (upload_phase(step->kind) != 2)

@@ -105,6 +105,7 @@ static void test_record_round_trip(void **state)
 
     (void)state;
     info->link = strdup("../target");
+    info->tagged = true;
     assert_int_equal(attr_record_encode(&record, "a/b", info), 0);
     back = attr_record_decode(record.data, record.len, "a/b", &version, &exact);
     assert_non_null(back);
@@ -116,6 +117,7 @@ static void test_record_round_trip(void **state)
     assert_int_equal(back->last_modified, 1000);
     assert_true(back->has_crc && back->crc64 == 77);
     assert_false(back->acl_default);
+    assert_true(back->tagged);
     assert_string_equal(back->link, "../target");
     assert_true(kv_equal(&back->headers, &info->headers));
     oinfo_put(back);
