@@ -324,10 +324,10 @@ static void initiate_run(struct job *job)
     tagged = cf->object && cf->object->tagged;
     if (!r)
         r = st->dropped ? -ECANCELED : st->segment ? 0 : journal_intent(cf);
-    pthread_mutex_unlock(&cf->mu);
     if (!r && st->segment)
         r = headers_encryption(cf->cache->config.headers, cache_path_of(cf->cache, cf->key), &headers);
-    else if (!r)
+    pthread_mutex_unlock(&cf->mu);
+    if (!r && !st->segment)
         r = initiate_headers(cf->cache, st->key, tagged, &st->headers, &headers, &opts.forbid_overwrite, &err);
     if (!r)
         r = oss->ops->initiate(oss, st->key, &opts, id, &err);

@@ -74,6 +74,7 @@ static int open_client(const struct options *o, struct oss_cred *cred, struct os
     config.ca_file = o->cacert;
     config.user_agent = "ossmount/" OSSMOUNT_VERSION;
     config.check_crc = o->enable_crc64;
+    config.content_md5 = o->enable_content_md5;
     config.retries = (unsigned)o->retries;
     config.connect_timeout_ms = o->connect_timeout;
     config.stall_timeout_ms = o->readwrite_timeout;

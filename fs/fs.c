@@ -1,6 +1,8 @@
 /* The file system as a whole: made, connected to the kernel, drained, freed. */
 #include "fs_internal.h"
 
+#include "../cache/headers.h"
+
 #include "../oss/base_log.h"
 
 #include <errno.h>
@@ -104,6 +106,8 @@ static void fill_config(struct fs *fs, const struct fs_config *config, struct ca
         .background = strcmp(o->upload, "background") == 0,
         .upload_delay_ms = o->upload_delay,
         .defer_temp = o->defer_temp,
+        .headers = fs->headers,
+        .callback_errors = o->callback_errors,
     };
     out->limits.multipart_threshold = (uint64_t)o->multipart_threshold;
     out->limits.part_size = (uint64_t)o->multipart_size;
@@ -135,6 +139,9 @@ int fs_new(struct fs **out, const struct fs_config *config, struct oss_error *er
     fs->oss = config->oss;
     fs->options = config->options;
     fs->ttl_ms = config->options->stat_cache_expire;
+    r = header_options(config->options, &fs->headers, err);
+    if (r)
+        goto out;
     fill_config(fs, config, &cache_config);
     fs->root_attr = (struct attr){
         .mode = S_IFDIR | fs->defaults.dir_mode,
@@ -193,6 +200,7 @@ void fs_free(struct fs *fs)
     if (!fs)
         return;
     cache_free(fs->cache); /* its last callbacks still answer calls */
+    headers_free(fs->headers);
     calls_free(fs->calls);
     inodes_free(fs->inodes);
     pthread_mutex_destroy(&fs->mu);

@@ -18,6 +18,7 @@
 struct fs {
     struct oss *oss;
     const struct options *options;
+    struct headers *headers; /* of uploads; before the cache, which borrows it */
     struct cache *cache;
     struct inodes *inodes;
     struct calls *calls;
@@ -38,6 +39,14 @@ struct file {
     bool writable;
     _Atomic bool wrote; /* close() has something to answer for */
 };
+
+/* op_xattr_oss.c: user.oss.*; value NULL: remove. */
+bool is_object_xattr(const char *name);
+void read_object_xattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void change_object_xattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size);
+
+/* header_options.c: 0, or -EINVAL, -ENOMEM with err->message. */
+int header_options(const struct options *o, struct headers **out, struct oss_error *err);
 
 static inline struct fs *fs_of(fuse_req_t req)
 {

@@ -1,4 +1,4 @@
-/* Extended attributes: user.* as object metadata (cache/attr.h). */
+/* Extended attributes: user.* as object metadata (cache/attr.h); user.oss.* are in op_xattr_oss.c. */
 #include "fs_internal.h"
 
 #include <errno.h>
@@ -68,7 +68,9 @@ static void read_xattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t 
 
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
-    if (ours(name))
+    if (is_object_xattr(name))
+        read_object_xattr(req, ino, name, size);
+    else if (ours(name))
         read_xattr(req, ino, name, size);
     else
         fuse_reply_err(req, foreign(name));
@@ -130,6 +132,10 @@ static void change_xattr(fuse_req_t req, fuse_ino_t ino, const char *name, const
 
     if (!ours(name) || ino == INODE_ROOT) {
         fuse_reply_err(req, EOPNOTSUPP);
+        return;
+    }
+    if (is_object_xattr(name)) {
+        change_object_xattr(req, ino, name, value, size);
         return;
     }
     call = call_new(fs, req);

@@ -34,6 +34,13 @@ struct options {
     char *cacert; /* NULL: the system's certificates */
     bool sigv1, use_path_request_style, cname, enable_crc64, keep_acl;
 
+    /* headers of uploads (cache/headers.h), as typed; NULL: not said */
+    char *content_type, *cache_control, *content_disposition, *content_encoding, *content_language, *expires;
+    char *storage_class, *acl, *sse, *sse_data, *sse_key_id, *tagging, *meta, *callback, *callback_var;
+    char *forbid_overwrite, *traffic_limit;
+    char *headers; /* file of rules */
+    bool enable_content_md5, callback_errors;
+
     /* limits; bytes and milliseconds, whatever the unit on the command line */
     char *upload;         /* "close" or "background" */
     int64_t upload_delay; /* ms */
