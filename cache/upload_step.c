@@ -438,7 +438,8 @@ static int run_copy(struct upload *u, const struct plan_step *step, struct oss_e
     else if (u->source)
         memcpy(etag, u->source->etag, sizeof(etag));
     opts.if_match = *etag ? etag : NULL;
-    if (u->source && u->source->last_modified && !u->appended.landed)
+    /* What an earlier daemon left may have been carried out, unheard: then it is the same once more. */
+    if (u->source && u->source->last_modified && !u->appended.landed && !u->cf->recovered)
         opts.if_unmodified_since = u->source->last_modified + u->source->fuzzy;
     pthread_mutex_lock(&u->cf->mu);
     from = strdup(u->cf->key);
