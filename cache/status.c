@@ -57,8 +57,9 @@ void note_refused(struct cache *cache, const struct oss_error *err)
 
     if (err->err == -EACCES && !strcmp(err->code, "AccessDenied") &&
         atomic_compare_exchange_strong(&cache->writes_refused, &none, (long long)clock_wall().tv_sec))
-        log_warn("this access key may not write everything here: if it may only read, mount with -o ro; `ossmount "
-                 "check` tells what is to be granted");
+        log_warn(
+            "AccessDenied: this access key may not write everything here: if it may only read, mount with -o ro; "
+            "`ossmount check` tells what is to be granted");
 }
 
 /* ------------------------------------------------------------------------------------------- the snapshot */
