@@ -162,4 +162,14 @@ bool upload_part_had(struct upload *u, size_t i);
 /* Is it on its way? Then its job is submitted when it has come back. */
 bool upload_part_joined(struct upload *u, size_t i);
 
+/*
+ * upload_plan.c: fill u->plan, with cf->mu held. 0 or a negative errno. content: of a plain file, or of what is in no
+ * bucket yet. attributes: of a link or a directory, one request.
+ */
+int upload_plan_content(struct upload *u);
+int upload_plan_attributes(struct upload *u);
+
+/* The bytes that a plan moves, for the progress. */
+uint64_t upload_plan_bytes(const struct plan *plan);
+
 #endif
