@@ -33,7 +33,7 @@ static const struct error_code codes[] = {
     {"InvalidEncryptionAlgorithmError", EINVAL, "check sse=: AES256, KMS or (in some regions) SM4"},
     {"InvalidEncryptionRequest", EINVAL, "check sse, sse_data and sse_key_id: they do not go together"},
     {"InvalidObjectName", EILSEQ, "the name is no key: 1 to 1023 bytes of UTF-8, no / or \\ in front"},
-    {"InvalidObjectState", ENODATA, "the object is archived: restore it first"},
+    {"InvalidObjectState", ENODATA, "the object is archived: `ossmount restore` asks for it"},
     {"InvalidPart", EIO, "a part is not what was sent (another program at this upload?): it begins anew"},
     {"InvalidPartOrder", EIO, "parts out of order: report this"},
     {"InvalidRange", ERANGE, ""},

@@ -428,7 +428,7 @@ def test_log_line_of_each_upload(mount, server, tmp):
     first, second = (open(name).read() for name in (log + ".1", log))
     assert len(re.findall(r" info sent a: 5 bytes in 1 requests?, \d+ ms$", first, re.M)) == 1
     assert len(re.findall(r" error sending of b failed: 403 AccessDenied .* request id \w+", second)) == 1
-    assert len(re.findall(r" warning this access key may not write .*-o ro", second)) == 1
+    assert len(re.findall(r" warning AccessDenied: this access key may not write .*-o ro", second)) == 1
     m.signal(signal.SIGUSR2)
     wait_until(lambda: "log level: debug" in open(log).read(), 20, "the louder level")
     server.clear_faults()
