@@ -533,7 +533,12 @@ static void child_run(struct job *job)
     else if (strlen(to) > OSS_KEY_MAX)
         r = -ENAMETOOLONG;
     else
+        r = 0;
+    if (!r) {
+        /* Empty markers look alike within a second: what was kept of another one at that key is not its. */
+        attr_store_forget(child->d->cache->attrs, to);
         r = big ? copy_big(child, to) : copy_small(child, to);
+    }
     free(to);
     child->gone = r == -ENOENT;
     if (!big || r)
