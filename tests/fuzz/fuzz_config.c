@@ -31,6 +31,7 @@ static void fuzz_keys(const char *text, size_t n)
     struct oss_key key = {0};
     unsigned bad;
 
+    error_reset(&err);
     if (cred_json(text, n, &found, &err) == 0) {
         check(*found.key.id && *found.key.secret && found.life_ms >= 0);
         check_printable(found.key.token);
