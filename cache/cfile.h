@@ -149,6 +149,7 @@ struct cfile {
         bool known;
         uint64_t size, crc64, data_gen, gen;
         uint32_t epoch;
+        bool attrs_left; /* without the attributes */
     } guess;
 
     struct attr attr;

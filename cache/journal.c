@@ -726,6 +726,7 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
         leave_upload(in, s);
         forget_upload(s);
         s->intent = (time_t)get_int(in, 8);
+        s->streamed = !s->committed;
         return true;
     case RECORD_UPLOAD:
         get_fixed_text(in, s->upload_id, sizeof(s->upload_id));

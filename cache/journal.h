@@ -26,17 +26,22 @@
  *      COMMIT   attr, headers, flags, extents                     a flush, fsync or last close wants all up to here
  *                                                                 sent: before the first request for it
  *      SYNCED   -                                                 the data file as that COMMIT names it was synced,
- * and this journal is next (background mode) INTENT   time                                              before
- * InitiateMultipartUpload; without a COMMIT when the file is sent while it is written UPLOAD   upload id after its
- * reply PART     number, offset, size, ETag, CRC                   after UploadPart's or UploadPartCopy's reply FINAL
- * size, CRC                                         before the request that makes the object (PUT, Complete): what
- * the bucket then holds END      upload id ("": of the INTENT)                     the upload is completed or aborted
+ *                                                                 and this journal is next (background mode)
+ *      INTENT   time                                              before InitiateMultipartUpload; without a COMMIT
+ *                                                                 when the file is sent while it is written
+ *      UPLOAD   upload id                                         after its reply
+ *      PART     number, offset, size, ETag, CRC                   after UploadPart's or UploadPartCopy's reply
+ *      FINAL    size, CRC                                         before the request that makes the object (PUT,
+ *                                                                 Complete): what the bucket then holds
+ *      END      upload id ("": of the INTENT)                     the upload is completed or aborted
  *      SENT     object                                            the bucket holds what COMMIT wanted, and more was
  *                                                                 changed meanwhile (else the journal is removed)
  *      APPEND   position, from, length, CRC                       before AppendObject: of the bytes from `from` on,
- * to stand at that position of the object MOVED    object, flags, at, length                         others have
- * appended, or the object was replaced: what is unsent are `length` bytes behind the object, which are at `at` of the
- * data file KEY      key, object                                       the file was renamed: before the old name goes
+ *                                                                 to stand at that position of the object
+ *      MOVED    object, flags, at, length                         others have appended, or the object was replaced:
+ *                                                                 unsent are `length` bytes behind the object,
+ *                                                                 which are at `at` of the data file
+ *      KEY      key, object                                       the file was renamed: before the old name goes
  *
  *      text     u32 length, bytes          attr     u32 mode, uid, gid; i64 mtime s, u32 ns; u64 size
  *      headers  u32 count, (text, text)*   object   u8 exists; if 1: text ETag, u64 size, i64 Last-Modified, u8 type,
@@ -121,6 +126,7 @@ struct journal_state {
     bool shares_fresh; /* the COMMIT that they belong to is still to come */
     time_t intent;     /* of an Initiate without reply, else 0 */
     char upload_id[OSS_UPLOADID_SIZE];
+    bool streamed;              /* it was begun before COMMIT: without the times, and the attributes since */
     struct journal_part *parts; /* of upload_id; a later one of the same number wins */
     size_t n_parts;
     struct journal_left *left; /* uploads before that one */

@@ -245,6 +245,7 @@ static int restore(struct cache *cache, const char *number, const char *path, st
             if (S_ISREG(cf->attr.mode))
                 cf->attr.size = extent_map_size(cf->map);
             cf->written = s->content;
+            cf->times_set = true; /* as COMMIT has them, even if its stream's object has others */
             cf->recovered = cf->unclear = true;
             cfile_changed(cf, s->content);
             append_restore(cf, s);
@@ -254,7 +255,8 @@ static int restore(struct cache *cache, const char *number, const char *path, st
                                             .crc64 = s->final_crc,
                                             .data_gen = cf->data_gen,
                                             .gen = cf->gen,
-                                            .epoch = cf->epoch};
+                                            .epoch = cf->epoch,
+                                            .attrs_left = s->streamed};
             *resume = *s;
             memset(s, 0, sizeof(*s));
             cf->resume = resume;

@@ -430,7 +430,8 @@ static void note_unclear(struct upload *u)
                                     .crc64 = crc,
                                     .data_gen = u->data_gen,
                                     .gen = cf->upload_gen,
-                                    .epoch = u->epoch};
+                                    .epoch = u->epoch,
+                                    .attrs_left = u->attrs_left};
     pthread_mutex_unlock(&cf->mu);
 }
 
@@ -708,9 +709,9 @@ static int adopt(struct cfile *cf, struct oss_object *now)
         cf->object = oinfo_get(info);
         cf->data_sent_gen = cf->guess.data_gen;
         cf->epoch++;
-        /* Its attributes went with it. */
+        /* Its attributes went with it, unless it was begun before they were known. */
         if (cf->gen == cf->guess.gen)
-            cf->attr_changed = false;
+            cf->attr_changed = cf->guess.attrs_left;
         cf->unclear = cf->recovered = false;
         log_info("%s: the bucket had carried out what it did not answer", cf->key);
     }

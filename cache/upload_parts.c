@@ -114,6 +114,7 @@ static void take_before(struct upload *u)
     }
     memcpy(u->upload_id, old->upload_id, sizeof(u->upload_id));
     u->resumed = true;
+    u->streamed = u->attrs_left = old->streamed;
 }
 
 /* A part may have been written again after it was sent, and the daemon have died before it was sent again. */

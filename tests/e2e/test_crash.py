@@ -540,6 +540,13 @@ def test_kill_at_request(library, every, name):
     every([(n, applied) for n in points for applied in (False, True)], lambda *p: crash_at_request(name, *p))
 
 
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("n", [4, 5, 6])  # the last part, Complete, and the copy that sets the times
+def test_times_set_while_streaming(n, applied):
+    """Initiate was sent before the times were known: the upload that goes on with its parts sets them all the same."""
+    crash_at_request("stream", n, applied)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", list(WORKLOADS))
