@@ -57,8 +57,10 @@ static int try_write(struct cfile *cf, const char *from, size_t n, uint64_t offs
         struct rig_call *room;
         int r;
 
+        pthread_mutex_lock(&rig.cache->mu);
         if (rig.cache->cached_bytes > most_cached)
             most_cached = rig.cache->cached_bytes;
+        pthread_mutex_unlock(&rig.cache->mu);
         if (w != -ENOSPC)
             return w < 0 ? (int)w : 0;
         room = rig_call_new();
