@@ -361,12 +361,12 @@ static int judge(struct call *c, const struct oss_key *used)
     return r;
 }
 
-/* Not there: an answer, and no failure. */
+/* Not there: an answer, and no failure; nor is that the caller wants to begin anew. */
 static bool is_plain_answer(const struct call *c, int r)
 {
     bool read = strcmp(c->method, "GET") == 0 || strcmp(c->method, "HEAD") == 0;
 
-    return (r == -ENOENT && (read || c->op == OSS_OP_ABORT)) || r == -ECANCELED;
+    return (r == -ENOENT && (read || c->op == OSS_OP_ABORT)) || r == -ECANCELED || r == -EAGAIN;
 }
 
 /* One try. c->cause tells what a failure is worth. */

@@ -214,7 +214,10 @@ void oss_object_free(struct oss_object *object);
 
 /* Where the bytes of an upload come from. Called on the thread of the operation, again from 0 on each retry. */
 struct oss_source {
-    /* Exactly n bytes at `offset` of the body into `to`: 0, or a negative errno that ends the operation with it. */
+    /*
+     * Exactly n bytes at `offset` of the body into `to`: 0, or a negative errno that ends the operation with it.
+     * -EAGAIN counts as no error: the caller begins anew.
+     */
     int (*read)(void *arg, uint64_t offset, void *to, size_t n);
     void *arg;
     uint64_t size;  /* of the body */

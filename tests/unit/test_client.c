@@ -1274,6 +1274,43 @@ static void stop(void **state)
     fixture_drop();
 }
 
+static uint64_t errors_of_puts(void)
+{
+    struct oss_op_stats stats[OSS_OPS];
+    uint64_t n = 0;
+
+    oss_stats(oss, stats);
+    for (int i = 0; i < OSS_ERROR_CLASSES; i++)
+        n += stats[OSS_OP_PUT].errors[i];
+    return n;
+}
+
+static int changes_its_mind(void *arg, uint64_t offset, void *to, size_t n)
+{
+    memset(to, 'x', n);
+    return offset + n > 100000 ? *(int *)arg : 0;
+}
+
+/* A body that its source gives up ends the operation with what the source says; to begin anew is no error. */
+static void source_that_fails(void **state)
+{
+    static const int answers[] = {-EIO, -EAGAIN};
+    struct oss_object out = {0};
+    struct oss_error err;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        int answer = answers[i];
+        const struct oss_source source = {
+            .read = changes_its_mind, .arg = &answer, .size = 200000, .has_crc = true, .crc64 = 1};
+        uint64_t before = errors_of_puts();
+
+        assert_int_equal(oss->ops->put(oss, "k", &source, NULL, &out, &err), answer);
+        assert_int_equal(errors_of_puts() - before, answer == -EIO);
+    }
+    assert_int_equal(oss->ops->head(oss, "k", &out, &err), -ENOENT);
+}
+
 /* --------------------------------------------------------------------------------------------- many threads */
 
 #define THREADS 32
@@ -1373,6 +1410,7 @@ int main(void)
         TEST(refusals_are_not_repeated),
         TEST(silence),
         TEST(stop),
+        TEST(source_that_fails),
         TEST(many_threads),
     };
 
