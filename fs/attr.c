@@ -32,12 +32,11 @@ static void take_group(void *arg, int r, struct oinfo *info, int64_t ttl_ms)
         out->mode |= S_ISGID;
 }
 
-void attr_of_new(struct fs *fs, fuse_req_t req, struct inode *parent, mode_t mode, struct attr *out)
+void attr_of_new(struct fs *fs, const struct fuse_ctx *by, struct inode *parent, mode_t mode, struct attr *out)
 {
-    const struct fuse_ctx *ctx = fuse_req_ctx(req);
     char dir[OSS_KEY_MAX + 2], name[256];
 
-    *out = (struct attr){.mode = mode, .uid = ctx->uid, .gid = ctx->gid};
+    *out = (struct attr){.mode = mode, .uid = by->uid, .gid = by->gid};
     clock_gettime(CLOCK_REALTIME, &out->mtime);
     out->ctime = out->mtime;
     /* The kernel has just walked through the parent, so its attributes are known. */

@@ -62,10 +62,10 @@ static inline struct file *file_of(struct fuse_file_info *fi)
 void attr_to_stat(const struct attr *attr, uint64_t ino, bool detached, struct stat *st);
 
 /*
- * Owner and mode of something new in `parent`, made by the caller of `req`: the parent's group and setgid bit are
- * inherited as POSIX says.
+ * Owner and mode of something new in `parent`, made by `by`: the parent's group and setgid bit are inherited as
+ * POSIX says.
  */
-void attr_of_new(struct fs *fs, fuse_req_t req, struct inode *parent, mode_t mode, struct attr *out);
+void attr_of_new(struct fs *fs, const struct fuse_ctx *by, struct inode *parent, mode_t mode, struct attr *out);
 
 /*
  * What the bucket (or the file's own unsent state) says of call->inode: then(call, info) on success, else the call is

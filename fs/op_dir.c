@@ -324,7 +324,7 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 
     if (!call)
         return;
-    attr_of_new(call->fs, req, call->parent, S_IFDIR | (mode & 07777), &call->attr);
+    attr_of_new(call->fs, &call->by, call->parent, S_IFDIR | (mode & 07777), &call->attr);
     cache_mkdir(call->fs->cache, key, &call->attr, mkdir_done, call);
 }
 

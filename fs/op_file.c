@@ -199,7 +199,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     if (!call)
         return;
     call->set = fi->flags;
-    attr_of_new(call->fs, req, call->parent, S_IFREG | (mode & 07777), &call->attr);
+    attr_of_new(call->fs, &call->by, call->parent, S_IFREG | (mode & 07777), &call->attr);
     if (!cache_await_name(call->fs->cache, key, create_now, call))
         create_now(call, 0);
 }
@@ -248,7 +248,7 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
     call = call_on_name(req, parent, name, false, key);
     if (!call)
         return;
-    attr_of_new(fs, req, call->parent, S_IFREG | (mode & 07777), &call->attr);
+    attr_of_new(fs, &call->by, call->parent, S_IFREG | (mode & 07777), &call->attr);
     if (!cache_await_name(fs->cache, key, mknod_now, call))
         mknod_now(call, 0);
 }
@@ -289,7 +289,7 @@ static void write_again(void *arg, int r)
 
     /* A program that was interrupted has been told that nothing was written. */
     if (!r && !call_given_up(call))
-        n = write_now(call->cf, call->data, call->size, call->offset, call->set & O_APPEND, call->more, call->pid);
+        n = write_now(call->cf, call->data, call->size, call->offset, call->set & O_APPEND, call->more, call->by.pid);
     if (n == -ENOSPC && !r && cfile_await_room(call->cf, call->size, write_again, call))
         return;
     if (n < 0)
@@ -420,7 +420,7 @@ static void send_file(fuse_req_t req, uint64_t ino, struct file *file)
     if (!call)
         return;
     call->inode = inode_get(fs->inodes, ino);
-    cfile_append_over(file->cf, fuse_req_ctx(req)->pid);
+    cfile_append_over(file->cf, call->by.pid);
     call->cf = cfile_hold(file->cf); /* the handle may be gone when a killed program's flush ends */
     cfile_sync(call->cf, flush_done, call);
 }

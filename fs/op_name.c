@@ -139,7 +139,7 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 
     if (!call)
         return;
-    attr_of_new(call->fs, req, call->parent, S_IFLNK | 0777, &call->attr);
+    attr_of_new(call->fs, &call->by, call->parent, S_IFLNK | 0777, &call->attr);
     call->attr.size = strlen(target);
     cache_symlink(call->fs->cache, key, target, &call->attr, symlink_done, call);
 }

@@ -91,9 +91,9 @@ static void look_at_calls(struct calls *calls, struct list *given_up)
     list_for_each_safe (it, &calls->waiting) {
         struct call *call = list_entry(it, struct call, link);
 
-        if (call->pid <= 0 || now - call->since_ms < PATIENCE_MS)
+        if (call->by.pid <= 0 || now - call->since_ms < PATIENCE_MS)
             continue;
-        if (!signal_pending(call->pid) && !dying_of_signal(call->pid))
+        if (!signal_pending(call->by.pid) && !dying_of_signal(call->by.pid))
             continue;
         list_del(it);
         call->answered = true;
@@ -176,7 +176,7 @@ struct call *call_new(struct fs *fs, fuse_req_t req)
     }
     call->fs = fs;
     call->req = req;
-    call->pid = fuse_req_ctx(req)->pid;
+    call->by = *fuse_req_ctx(req);
     call->since_ms = clock_ms();
     pthread_mutex_lock(&calls->mu);
     first = list_empty(&calls->waiting);

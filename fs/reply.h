@@ -25,7 +25,7 @@ struct call {
     struct list link; /* of the calls that are unanswered; guarded by calls->mu */
     fuse_req_t req;
     struct fs *fs;
-    pid_t pid; /* thread that waits, 0 when not known */
+    struct fuse_ctx by; /* who waits: .pid is the thread, 0 when not known */
     int64_t since_ms;
     bool answered; /* guarded by calls->mu */
 
@@ -50,7 +50,10 @@ struct calls *calls_new(void);
 /* Ends the watcher; all calls must have been answered. */
 void calls_free(struct calls *calls);
 
-/* A call for this request; NULL when out of memory (the request is then answered ENOMEM). */
+/*
+ * A call for this request; NULL when out of memory (the request is then answered ENOMEM). From here on the request
+ * may be answered, and gone, at any moment: what is to be known of it is in the call.
+ */
 struct call *call_new(struct fs *fs, fuse_req_t req);
 
 /* Has the watcher answered it already? Then nothing more is to be done for it, but to end it. */
