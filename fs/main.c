@@ -2,7 +2,7 @@
  * ossmount: a bucket of Alibaba Cloud OSS as a directory. The map of the program:
  *
  *      fs/      the FUSE daemon: answers the kernel                  this directory; face fs.h
- *        |      main, options, explain, connect, daemon, signals, state_dir, mountpoint: start and end, here
+ *        |      main, options, explain, connect, daemon, signals, notify, state_dir, mountpoint: start and end
  *        |      control, render: the socket that a running mount answers on
  *        |      command, ask, cmd_*: `ossmount status` and its kin
  *        |      inode, path, attributes, one op_*.c for each kind of request
@@ -29,6 +29,7 @@
 #include "fs.h"
 #include "message.h"
 #include "mountpoint.h"
+#include "notify.h"
 #include "options.h"
 #include "signals.h"
 #include "state_dir.h"
@@ -189,6 +190,7 @@ static int serve(struct program *p)
 {
     int r = open_log(p);
 
+    notify_starting(p->options.source);
     if (r == 0)
         r = connect_bucket(&p->options, &p->cred, &p->oss, &p->message);
     if (r == 0 && (r = signals_start(!p->options.foreground || p->options.logfile)) < 0)
@@ -202,6 +204,7 @@ static int serve(struct program *p)
     if (r == 0) {
         log_info("%s is mounted on %s", p->options.source, p->mountpoint);
         open_control(p);
+        notify_ready(p->options.source, p->mountpoint);
         daemon_ready(&p->daemon);
         r = run_loop(p);
         /* An end by a signal or by unmounting is a good end. */
@@ -213,7 +216,9 @@ static int serve(struct program *p)
         control_detach(p->control);
         /* First the mount goes, then what is unsent is sent: whoever unmounts need not wait to see it gone. */
         fuse_session_unmount(p->session);
+        notify_draining(fs_cache(p->fs));
         fs_drain(p->fs);
+        notify_drained();
         log_info("%s is unmounted", p->options.source);
     }
     return r;
@@ -258,6 +263,7 @@ static int prepare(struct program *p, int argc, char **argv)
     if (hidden)
         fprintf(stderr, "ossmount: %s is not empty: what is in it is hidden while the bucket is mounted\n",
                 p->mountpoint);
+    notify_open(p->options.foreground);
     return p->options.foreground ? 0 : daemon_start(&p->daemon, &p->message);
 }
 

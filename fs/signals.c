@@ -17,6 +17,7 @@ static struct {
     enum { STARTING, SERVING, DRAINING } where; /* by lock */
     void (*end)(void *arg);                     /* by lock */
     void *arg;                                  /* by lock */
+    bool spared;                                /* by lock; the next one while draining does not end the process */
     bool started, reopens;                      /* set before the thread is */
     atomic_bool stop;                           /* the next signal ends the thread */
     pthread_t thread, loop;
@@ -43,8 +44,10 @@ static bool end_loop(void)
 
     pthread_mutex_lock(&signals.lock);
     serving = signals.where == SERVING;
-    if (serving)
+    if (serving) {
         signals.end(signals.arg);
+        signals.spared = false;
+    }
     pthread_mutex_unlock(&signals.lock);
     if (serving)
         pthread_kill(signals.loop, WAKE);
@@ -54,11 +57,18 @@ static bool end_loop(void)
 /* The end was asked for while starting or draining, or again. */
 static void end_now(int sig)
 {
-    bool draining;
+    bool draining, spared;
 
     pthread_mutex_lock(&signals.lock);
     draining = signals.where == DRAINING;
+    spared = signals.spared;
+    signals.spared = false;
     pthread_mutex_unlock(&signals.lock);
+    /* A service manager sends one to whatever is left after an unmount: that is no wish to lose time or files. */
+    if (draining && spared) {
+        log_info("signal %d: what is unsent is still being sent; a second one ends that", sig);
+        return;
+    }
     if (draining)
         log_warn("ended by a second signal: what is unsent stays in the state directory");
     _exit(128 + sig);
@@ -81,8 +91,10 @@ static void *thread_main(void *arg)
             log_reopen();
             continue;
         }
-        if (!end_loop())
+        if (!end_loop()) {
             end_now(sig);
+            continue;
+        }
         log_info("ending: signal %d", sig);
         while (end_loop())
             nanosleep(&pause, NULL);
@@ -112,6 +124,7 @@ void signals_serving(void (*end)(void *arg), void *arg)
 {
     pthread_mutex_lock(&signals.lock);
     signals.where = SERVING;
+    signals.spared = true;
     signals.end = end;
     signals.arg = arg;
     pthread_mutex_unlock(&signals.lock);

@@ -6,7 +6,8 @@
  *
  *      starting    the process ends at once: nothing is mounted, the kernel drops the lock
  *      serving     the loop is asked to end, and woken until it has
- *      draining    the second one ends the process at once; what is unsent stays in the state directory
+ *      draining    unmounted, what is unsent is being sent: goes on at the first one, which may be the one that began
+ *                  it; the second one ends the process at once, and what is unsent stays for the next mount
  *
  * HUP opens the log file again (log rotation) in the background and where there is one; else, in the foreground, it
  * is the end of the terminal and means what TERM does. USR2 makes the log one level louder, and quietest after the
