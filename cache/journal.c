@@ -1,8 +1,8 @@
 #include "append.h"
+#include "record.h"
 
 #include "../oss/base_buf.h"
 #include "../oss/base_log.h"
-#include "../oss/crc64.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,8 +13,8 @@
 
 #define MAGIC       0x4a53534fu
 #define VERSION     1
-#define HEADER_SIZE 24
-#define PAYLOAD_MAX (64u << 20)
+#define HEADER_SIZE RECORD_HEADER
+#define PAYLOAD_MAX RECORD_PAYLOAD_MAX
 
 enum record_type {
     RECORD_BEGIN = 1,
@@ -39,53 +39,36 @@ enum record_type {
 
 /* ------------------------------------------------------------------------------------------- writing */
 
-static void put_int(struct buf *b, uint64_t v, size_t bytes)
+static int append(struct cfile *cf, enum record_type type, const struct buf *payload)
 {
-    unsigned char raw[8];
+    struct record_head head = {
+        .magic = MAGIC, .version = VERSION, .type = type, .sequence = cf->journal_sequence + 1};
+    int r = record_write(cf->journal_fd, &head, payload, &cf->journal_size);
 
-    for (size_t i = 0; i < bytes; i++)
-        raw[i] = (unsigned char)(v >> 8 * i);
-    buf_add(b, raw, bytes);
-}
-
-static void put_text(struct buf *b, const char *text)
-{
-    size_t n = strlen(text);
-
-    put_int(b, n, 4);
-    buf_add(b, text, n);
+    if (r)
+        log_err("journal of %s: %s", cf->key, strerror(-r)); /* the next one takes its place */
+    else
+        cf->journal_sequence++;
+    return r;
 }
 
 static void put_attr(struct buf *b, const struct attr *attr)
 {
-    put_int(b, attr->mode, 4);
-    put_int(b, attr->uid, 4);
-    put_int(b, attr->gid, 4);
-    put_int(b, (uint64_t)attr->mtime.tv_sec, 8);
-    put_int(b, (uint64_t)attr->mtime.tv_nsec, 4);
-    put_int(b, attr->size, 8);
+    record_put_int(b, attr->mode, 4);
+    record_put_int(b, attr->uid, 4);
+    record_put_int(b, attr->gid, 4);
+    record_put_int(b, (uint64_t)attr->mtime.tv_sec, 8);
+    record_put_int(b, (uint64_t)attr->mtime.tv_nsec, 4);
+    record_put_int(b, attr->size, 8);
 }
 
 static void put_headers(struct buf *b, const struct kvlist *headers)
 {
-    put_int(b, headers->n, 4);
+    record_put_int(b, headers->n, 4);
     for (size_t i = 0; i < headers->n; i++) {
-        put_text(b, headers->v[i].name);
-        put_text(b, headers->v[i].value);
+        record_put_text(b, headers->v[i].name);
+        record_put_text(b, headers->v[i].value);
     }
-}
-
-static void put_object(struct buf *b, const struct oinfo *object)
-{
-    put_int(b, object != NULL, 1);
-    if (!object)
-        return;
-    put_text(b, object->etag);
-    put_int(b, object->attr.size, 8);
-    put_int(b, (uint64_t)object->last_modified, 8);
-    put_int(b, object->type, 1);
-    put_int(b, object->is_marker, 1);
-    put_int(b, object->attr.mode, 4);
 }
 
 static void put_extents(struct buf *b, const struct extent_map *map)
@@ -94,11 +77,11 @@ static void put_extents(struct buf *b, const struct extent_map *map)
     size_t count_at, n = 0;
     struct extent ex;
 
-    put_int(b, 0, 4);
+    record_put_int(b, 0, 4);
     count_at = b->len - 4;
     for (; extent_map_next_dirty(map, at, size, &ex); at = ex.end, n++) {
-        put_int(b, ex.start, 8);
-        put_int(b, ex.end, 8);
+        record_put_int(b, ex.start, 8);
+        record_put_int(b, ex.end, 8);
     }
     for (size_t i = 0; !b->err && i < 4; i++)
         b->data[count_at + i] = (char)(n >> 8 * i);
@@ -115,50 +98,14 @@ static size_t put_shares(struct buf *b, const struct cfile *cf)
 
         if (!base || (cfile_is_object(cf, base) && ex.base_offset == ex.start))
             continue;
-        put_int(b, ex.start, 8);
-        put_int(b, ex.end, 8);
-        put_int(b, ex.base_offset, 8);
-        put_text(b, base->key);
-        put_object(b, base->info);
+        record_put_int(b, ex.start, 8);
+        record_put_int(b, ex.end, 8);
+        record_put_int(b, ex.base_offset, 8);
+        record_put_text(b, base->key);
+        record_put_object(b, base->info);
         n++;
     }
     return n;
-}
-
-/* One record, whole or not at all as far as a reader can tell. */
-static int append(struct cfile *cf, enum record_type type, const struct buf *payload)
-{
-    struct buf record = BUF_INIT(HEADER_SIZE + PAYLOAD_MAX);
-    uint64_t crc;
-    ssize_t n;
-    int r;
-
-    put_int(&record, MAGIC, 4);
-    put_int(&record, VERSION, 1);
-    put_int(&record, type, 1);
-    put_int(&record, 0, 2);
-    put_int(&record, ++cf->journal_sequence, 4);
-    put_int(&record, payload ? payload->len : 0, 4);
-    crc = record.err ? 0 : crc64(0, record.data, record.len);
-    if (payload)
-        crc = crc64(crc, payload->data, payload->len);
-    put_int(&record, crc, 8);
-    if (payload && payload->err)
-        record.err = payload->err;
-    else if (payload && payload->len)
-        buf_add(&record, payload->data, payload->len);
-    r = record.err;
-    n = r ? 0 : pwrite(cf->journal_fd, record.data, record.len, (off_t)cf->journal_size);
-    if (!r && n != (ssize_t)record.len)
-        r = n < 0 ? -errno : -ENOSPC;
-    if (r) {
-        cf->journal_sequence--; /* the next one takes its place */
-        log_err("journal of %s: %s", cf->key, strerror(-r));
-    } else {
-        cf->journal_size += record.len;
-    }
-    buf_free(&record);
-    return r;
 }
 
 const char *journal_boot_id(void)
@@ -201,11 +148,11 @@ static int begin(struct cfile *cf)
     cf->journal_sequence = 0;
     cf->journal_size = 0;
     cf->journal_committed = cf->journal_synced = false;
-    put_text(&payload, journal_boot_id());
-    put_text(&payload, cf->key);
+    record_put_text(&payload, journal_boot_id());
+    record_put_text(&payload, cf->key);
     put_attr(&payload, &cf->attr);
     put_headers(&payload, &cf->headers);
-    put_object(&payload, cf->object);
+    record_put_object(&payload, cf->object);
     r = append(cf, RECORD_BEGIN, &payload);
     buf_free(&payload);
     if (r)
@@ -250,7 +197,7 @@ int journal_commit(struct cfile *cf)
         return r;
     put_attr(&payload, &cf->attr);
     put_headers(&payload, &cf->headers);
-    put_int(&payload, wanted(cf), 1);
+    record_put_int(&payload, wanted(cf), 1);
     put_extents(&payload, cf->map);
     r = append(cf, RECORD_COMMIT, &payload);
     buf_free(&payload);
@@ -266,7 +213,7 @@ int journal_intent(struct cfile *cf)
 
     if (cf->journal_fd < 0)
         return 0;
-    put_int(&payload, (uint64_t)time(NULL), 8);
+    record_put_int(&payload, (uint64_t)time(NULL), 8);
     r = append(cf, RECORD_INTENT, &payload);
     buf_free(&payload);
     return r;
@@ -279,7 +226,7 @@ int journal_upload(struct cfile *cf, const char *id)
 
     if (cf->journal_fd < 0)
         return 0;
-    put_text(&payload, id);
+    record_put_text(&payload, id);
     r = append(cf, RECORD_UPLOAD, &payload);
     buf_free(&payload);
     return r;
@@ -291,12 +238,12 @@ void journal_part(struct cfile *cf, uint64_t offset, const struct oss_part *part
 
     if (cf->journal_fd < 0)
         return;
-    put_int(&payload, (uint64_t)part->number, 4);
-    put_int(&payload, offset, 8);
-    put_int(&payload, part->size, 8);
-    put_text(&payload, part->etag);
-    put_int(&payload, part->has_crc, 1);
-    put_int(&payload, part->crc64, 8);
+    record_put_int(&payload, (uint64_t)part->number, 4);
+    record_put_int(&payload, offset, 8);
+    record_put_int(&payload, part->size, 8);
+    record_put_text(&payload, part->etag);
+    record_put_int(&payload, part->has_crc, 1);
+    record_put_int(&payload, part->crc64, 8);
     append(cf, RECORD_PART, &payload); /* one that is missing is sent again, no more */
     buf_free(&payload);
 }
@@ -308,8 +255,8 @@ int journal_final(struct cfile *cf, uint64_t size, uint64_t crc)
 
     if (cf->journal_fd < 0)
         return 0;
-    put_int(&payload, size, 8);
-    put_int(&payload, crc, 8);
+    record_put_int(&payload, size, 8);
+    record_put_int(&payload, crc, 8);
     r = append(cf, RECORD_FINAL, &payload);
     buf_free(&payload);
     return r;
@@ -322,10 +269,10 @@ int journal_append(struct cfile *cf, uint64_t position, uint64_t from, uint64_t 
 
     if (cf->journal_fd < 0)
         return 0;
-    put_int(&payload, position, 8);
-    put_int(&payload, from, 8);
-    put_int(&payload, length, 8);
-    put_int(&payload, crc, 8);
+    record_put_int(&payload, position, 8);
+    record_put_int(&payload, from, 8);
+    record_put_int(&payload, length, 8);
+    record_put_int(&payload, crc, 8);
     r = append(cf, RECORD_APPEND, &payload);
     buf_free(&payload);
     return r;
@@ -338,10 +285,10 @@ int journal_moved(struct cfile *cf, const struct oinfo *object, uint64_t at, uin
 
     if (cf->journal_fd < 0)
         return 0;
-    put_object(&payload, object);
-    put_int(&payload, wanted(cf), 1);
-    put_int(&payload, at, 8);
-    put_int(&payload, length, 8);
+    record_put_object(&payload, object);
+    record_put_int(&payload, wanted(cf), 1);
+    record_put_int(&payload, at, 8);
+    record_put_int(&payload, length, 8);
     r = append(cf, RECORD_MOVED, &payload);
     buf_free(&payload);
     return r;
@@ -353,7 +300,7 @@ void journal_end(struct cfile *cf, const char *id)
 
     if (cf->journal_fd < 0)
         return;
-    put_text(&payload, id);
+    record_put_text(&payload, id);
     append(cf, RECORD_END, &payload);
     buf_free(&payload);
 }
@@ -364,7 +311,7 @@ void journal_sent(struct cfile *cf)
 
     if (cf->journal_fd < 0)
         return;
-    put_object(&payload, cf->object);
+    record_put_object(&payload, cf->object);
     append(cf, RECORD_SENT, &payload);
     buf_free(&payload);
 }
@@ -375,10 +322,30 @@ void journal_key(struct cfile *cf, const char *key, const struct oinfo *object)
 
     if (cf->journal_fd < 0)
         return;
-    put_text(&payload, key);
-    put_object(&payload, object);
+    record_put_text(&payload, key);
+    record_put_object(&payload, object);
     append(cf, RECORD_KEY, &payload);
     buf_free(&payload);
+}
+
+int journal_rename(const char *path, const struct journal_state *s, const char *key, const struct oinfo *object)
+{
+    struct record_head head = {.magic = MAGIC, .version = VERSION, .type = RECORD_KEY, .sequence = s->sequence + 1};
+    struct buf payload = BUF_INIT(8192);
+    uint64_t at = s->good_size;
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    int r = fd < 0 ? -errno : 0;
+
+    record_put_text(&payload, key);
+    record_put_object(&payload, object);
+    if (!r && ftruncate(fd, (off_t)at))
+        r = -errno;
+    if (!r)
+        r = record_write(fd, &head, &payload, &at);
+    if (fd >= 0)
+        close(fd);
+    buf_free(&payload);
+    return r;
 }
 
 int journal_synced(struct cfile *cf)
@@ -404,70 +371,24 @@ void journal_remove(struct cfile *cf)
 
 /* ------------------------------------------------------------------------------------------- reading */
 
-struct reader {
-    const unsigned char *p, *end;
-    bool bad;
-};
-
-static uint64_t get_int(struct reader *in, size_t bytes)
+static void get_attr(struct record_reader *in, struct attr *attr)
 {
-    uint64_t v = 0;
-
-    if ((size_t)(in->end - in->p) < bytes) {
-        in->bad = true;
-        return 0;
-    }
-    for (size_t i = 0; i < bytes; i++)
-        v |= (uint64_t)in->p[i] << 8 * i;
-    in->p += bytes;
-    return v;
-}
-
-/* malloc'ed; NULL when the payload is too short or holds a NUL (or out of memory). */
-static char *get_text(struct reader *in)
-{
-    size_t n = get_int(in, 4);
-    char *text;
-
-    if (in->bad || (size_t)(in->end - in->p) < n || memchr(in->p, '\0', n) || !(text = malloc(n + 1))) {
-        in->bad = true;
-        return NULL;
-    }
-    memcpy(text, in->p, n);
-    text[n] = '\0';
-    in->p += n;
-    return text;
-}
-
-static void get_fixed_text(struct reader *in, char *out, size_t size)
-{
-    char *text = get_text(in);
-
-    if (text && strlen(text) < size)
-        strcpy(out, text);
-    else
-        in->bad = true;
-    free(text);
-}
-
-static void get_attr(struct reader *in, struct attr *attr)
-{
-    attr->mode = (uint32_t)get_int(in, 4);
-    attr->uid = (uint32_t)get_int(in, 4);
-    attr->gid = (uint32_t)get_int(in, 4);
-    attr->mtime.tv_sec = (time_t)get_int(in, 8);
-    attr->mtime.tv_nsec = (long)get_int(in, 4);
-    attr->size = get_int(in, 8);
+    attr->mode = (uint32_t)record_get_int(in, 4);
+    attr->uid = (uint32_t)record_get_int(in, 4);
+    attr->gid = (uint32_t)record_get_int(in, 4);
+    attr->mtime.tv_sec = (time_t)record_get_int(in, 8);
+    attr->mtime.tv_nsec = (long)record_get_int(in, 4);
+    attr->size = record_get_int(in, 8);
     attr->ctime = attr->mtime;
 }
 
-static void get_headers(struct reader *in, struct kvlist *headers)
+static void get_headers(struct record_reader *in, struct kvlist *headers)
 {
-    size_t n = get_int(in, 4);
+    size_t n = record_get_int(in, 4);
 
     kv_free(headers);
     for (size_t i = 0; i < n && !in->bad; i++) {
-        char *name = get_text(in), *value = get_text(in);
+        char *name = record_get_text(in), *value = record_get_text(in);
 
         if (!name || !value || kv_add(headers, name, value))
             in->bad = true;
@@ -476,33 +397,9 @@ static void get_headers(struct reader *in, struct kvlist *headers)
     }
 }
 
-static void get_object(struct reader *in, struct oinfo **object)
+static void get_extents(struct record_reader *in, struct journal_state *s)
 {
-    static const struct oss_object nothing;
-    static const struct attr_defaults unused;
-    struct oinfo *info;
-
-    oinfo_put(*object);
-    *object = NULL;
-    if (!get_int(in, 1) || in->bad)
-        return;
-    info = oinfo_from_object(&nothing, &unused, false);
-    if (!info) {
-        in->bad = true;
-        return;
-    }
-    get_fixed_text(in, info->etag, sizeof(info->etag));
-    info->attr.size = get_int(in, 8);
-    info->last_modified = (time_t)get_int(in, 8);
-    info->type = (enum oss_type)get_int(in, 1);
-    info->is_marker = get_int(in, 1);
-    info->attr.mode = (uint32_t)get_int(in, 4);
-    *object = info;
-}
-
-static void get_extents(struct reader *in, struct journal_state *s)
-{
-    size_t n = get_int(in, 4);
+    size_t n = record_get_int(in, 4);
 
     free(s->extents);
     s->extents = NULL;
@@ -512,14 +409,14 @@ static void get_extents(struct reader *in, struct journal_state *s)
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        s->extents[i][0] = get_int(in, 8);
-        s->extents[i][1] = get_int(in, 8);
+        s->extents[i][0] = record_get_int(in, 8);
+        s->extents[i][1] = record_get_int(in, 8);
     }
     s->n_extents = n;
 }
 
 /* The upload is not gone on with, but may still be there: under the key that the file has until now. */
-static void leave_upload(struct reader *in, struct journal_state *s)
+static void leave_upload(struct record_reader *in, struct journal_state *s)
 {
     struct journal_left *v, *left;
 
@@ -551,7 +448,7 @@ static void forget_shares(struct journal_state *s)
     s->n_shares = 0;
 }
 
-static void get_shares(struct reader *in, struct journal_state *s)
+static void get_shares(struct record_reader *in, struct journal_state *s)
 {
     forget_shares(s);
     while (in->p < in->end && !in->bad) {
@@ -563,11 +460,11 @@ static void get_shares(struct reader *in, struct journal_state *s)
         }
         s->shares = v;
         one = &v[s->n_shares++];
-        *one = (struct share){.start = get_int(in, 8), .key = NULL};
-        one->end = get_int(in, 8);
-        one->base_offset = get_int(in, 8);
-        one->key = get_text(in);
-        get_object(in, &one->info);
+        *one = (struct share){.start = record_get_int(in, 8), .key = NULL};
+        one->end = record_get_int(in, 8);
+        one->base_offset = record_get_int(in, 8);
+        one->key = record_get_text(in);
+        record_get_object(in, &one->info);
         if (!one->key || !one->info || one->start >= one->end)
             in->bad = true;
     }
@@ -584,9 +481,9 @@ static void forget_upload(struct journal_state *s)
 }
 
 /* Of the upload named, of the last one when none is. */
-static void get_end(struct reader *in, struct journal_state *s)
+static void get_end(struct record_reader *in, struct journal_state *s)
 {
-    char *id = in->p < in->end ? get_text(in) : NULL;
+    char *id = in->p < in->end ? record_get_text(in) : NULL;
 
     if (!id || !*id || !strcmp(id, s->upload_id))
         forget_upload(s);
@@ -601,9 +498,9 @@ static void get_end(struct reader *in, struct journal_state *s)
 }
 
 /* An upload cannot be completed under another name. */
-static void get_key(struct reader *in, struct journal_state *s)
+static void get_key(struct record_reader *in, struct journal_state *s)
 {
-    char *key = get_text(in);
+    char *key = record_get_text(in);
 
     if (key && strcmp(key, s->key)) {
         leave_upload(in, s);
@@ -611,10 +508,10 @@ static void get_key(struct reader *in, struct journal_state *s)
     }
     free(s->key);
     s->key = key;
-    get_object(in, &s->object);
+    record_get_object(in, &s->object);
 }
 
-static void get_part(struct reader *in, struct journal_state *s)
+static void get_part(struct record_reader *in, struct journal_state *s)
 {
     struct journal_part *v = realloc(s->parts, (s->n_parts + 1) * sizeof(*v)), *p;
 
@@ -624,34 +521,34 @@ static void get_part(struct reader *in, struct journal_state *s)
     }
     s->parts = v;
     p = &v[s->n_parts];
-    *p = (struct journal_part){.part.number = (int)get_int(in, 4)};
-    p->offset = get_int(in, 8);
-    p->part.size = get_int(in, 8);
-    get_fixed_text(in, p->part.etag, sizeof(p->part.etag));
-    p->part.has_crc = get_int(in, 1);
-    p->part.crc64 = get_int(in, 8);
+    *p = (struct journal_part){.part.number = (int)record_get_int(in, 4)};
+    p->offset = record_get_int(in, 8);
+    p->part.size = record_get_int(in, 8);
+    record_get_fixed_text(in, p->part.etag, sizeof(p->part.etag));
+    p->part.has_crc = record_get_int(in, 1);
+    p->part.crc64 = record_get_int(in, 8);
     s->n_parts += !in->bad;
 }
 
-static void get_begin(struct reader *in, struct journal_state *s)
+static void get_begin(struct record_reader *in, struct journal_state *s)
 {
-    char *boot = get_text(in);
+    char *boot = record_get_text(in);
 
     s->same_boot = boot && !strcmp(boot, journal_boot_id()) && strcmp(boot, "unknown");
     free(boot);
-    s->key = get_text(in);
+    s->key = record_get_text(in);
     get_attr(in, &s->attr);
     get_headers(in, &s->headers);
-    get_object(in, &s->object);
+    record_get_object(in, &s->object);
 }
 
-static void get_commit(struct reader *in, struct journal_state *s)
+static void get_commit(struct record_reader *in, struct journal_state *s)
 {
     uint64_t flags;
 
     get_attr(in, &s->attr);
     get_headers(in, &s->headers);
-    flags = get_int(in, 1);
+    flags = record_get_int(in, 1);
     s->content = flags & WANTS_CONTENT;
     s->attrs = flags & WANTS_ATTRS;
     s->appends = flags & WANTS_APPEND;
@@ -671,27 +568,27 @@ static void append_ended(struct journal_state *s)
     s->append = s->more = false;
 }
 
-static void get_append(struct reader *in, struct journal_state *s)
+static void get_append(struct record_reader *in, struct journal_state *s)
 {
-    s->append_position = get_int(in, 8);
-    s->append_from = get_int(in, 8);
-    s->append_length = get_int(in, 8);
-    s->append_crc = get_int(in, 8);
+    s->append_position = record_get_int(in, 8);
+    s->append_from = record_get_int(in, 8);
+    s->append_length = record_get_int(in, 8);
+    s->append_crc = record_get_int(in, 8);
     s->append = !in->bad;
 }
 
-static void get_moved(struct reader *in, struct journal_state *s)
+static void get_moved(struct record_reader *in, struct journal_state *s)
 {
     uint64_t flags, length, start;
 
     append_ended(s);
-    get_object(in, &s->object);
-    flags = get_int(in, 1);
+    record_get_object(in, &s->object);
+    flags = record_get_int(in, 1);
     s->content = flags & WANTS_CONTENT;
     s->attrs = flags & WANTS_ATTRS;
     s->appends = flags & WANTS_APPEND;
-    s->moved_at = get_int(in, 8);
-    length = get_int(in, 8);
+    s->moved_at = record_get_int(in, 8);
+    length = record_get_int(in, 8);
     start = s->object ? s->object->attr.size : 0;
     free(s->extents);
     s->extents = calloc(1, sizeof(*s->extents));
@@ -705,7 +602,7 @@ static void get_moved(struct reader *in, struct journal_state *s)
 }
 
 /* false: a type that this version does not know. */
-static bool apply(struct journal_state *s, enum record_type type, struct reader *in)
+static bool apply(struct journal_state *s, enum record_type type, struct record_reader *in)
 {
     /* BEGIN is the first one, and only that. */
     if ((type == RECORD_BEGIN) != (s->sequence == 0))
@@ -725,11 +622,11 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
     case RECORD_INTENT:
         leave_upload(in, s);
         forget_upload(s);
-        s->intent = (time_t)get_int(in, 8);
+        s->intent = (time_t)record_get_int(in, 8);
         s->streamed = !s->committed;
         return true;
     case RECORD_UPLOAD:
-        get_fixed_text(in, s->upload_id, sizeof(s->upload_id));
+        record_get_fixed_text(in, s->upload_id, sizeof(s->upload_id));
         s->intent = 0;
         return true;
     case RECORD_PART:
@@ -739,7 +636,7 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
         get_end(in, s);
         return true;
     case RECORD_SENT:
-        get_object(in, &s->object);
+        record_get_object(in, &s->object);
         /* What COMMIT wanted is in the bucket; a DIRTY after it stays to be answered for. */
         s->content = s->attrs = s->final = false;
         append_ended(s);
@@ -751,8 +648,8 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
         get_moved(in, s);
         return true;
     case RECORD_FINAL:
-        s->final_size = get_int(in, 8);
-        s->final_crc = get_int(in, 8);
+        s->final_size = record_get_int(in, 8);
+        s->final_crc = record_get_int(in, 8);
         s->final = true;
         return true;
     case RECORD_SYNCED:
@@ -771,44 +668,27 @@ static bool apply(struct journal_state *s, enum record_type type, struct reader 
 /* Can this be the beginning of a BEGIN record, cut off as a write that was never finished leaves it? */
 static bool begun(const unsigned char *data, size_t size)
 {
-    struct reader in = {.p = data, .end = data + size};
+    struct record_reader in = {.p = data, .end = data + size};
     uint64_t length;
 
     if (size < HEADER_SIZE)
         return true;
-    if (get_int(&in, 4) != MAGIC || get_int(&in, 1) != VERSION || get_int(&in, 1) != RECORD_BEGIN ||
-        get_int(&in, 2) != 0 || get_int(&in, 4) != 1)
+    if (record_get_int(&in, 4) != MAGIC || record_get_int(&in, 1) != VERSION ||
+        record_get_int(&in, 1) != RECORD_BEGIN || record_get_int(&in, 2) != 0 || record_get_int(&in, 4) != 1)
         return false;
-    length = get_int(&in, 4);
+    length = record_get_int(&in, 4);
     return length <= PAYLOAD_MAX && length > size - HEADER_SIZE;
 }
 
 static int replay(const unsigned char *data, size_t size, struct journal_state *s)
 {
+    struct record_reader in;
+    struct record_head head;
     size_t at = 0;
 
-    while (size - at >= HEADER_SIZE) {
-        struct reader in = {.p = data + at, .end = data + at + HEADER_SIZE};
-        uint64_t magic = get_int(&in, 4), version = get_int(&in, 1), type = get_int(&in, 1);
-        uint64_t sequence, length, crc;
-
-        get_int(&in, 2);
-        sequence = get_int(&in, 4);
-        length = get_int(&in, 4);
-        crc = get_int(&in, 8);
-        if (magic != MAGIC || sequence != s->sequence + 1 || length > PAYLOAD_MAX || size - at - HEADER_SIZE < length)
-            break;
-        if (crc64(crc64(0, data + at, HEADER_SIZE - 8), data + at + HEADER_SIZE, length) != crc)
-            break;
-        if (version != VERSION)
+    for (; record_next(data, size, &at, MAGIC, s->sequence + 1, &head, &in); s->sequence++, s->good_size = at) {
+        if (head.version != VERSION || !apply(s, (enum record_type)head.type, &in) || in.bad)
             return -EPROTO;
-        in.p = data + at + HEADER_SIZE;
-        in.end = in.p + length;
-        if (!apply(s, (enum record_type)type, &in) || in.bad)
-            return -EPROTO;
-        at += HEADER_SIZE + length;
-        s->sequence++;
-        s->good_size = at;
     }
     if (s->key)
         return 0;
@@ -818,22 +698,12 @@ static int replay(const unsigned char *data, size_t size, struct journal_state *
 int journal_read(const char *path, struct journal_state *out)
 {
     struct buf file = BUF_INIT(1u << 30);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    char chunk[65536];
-    ssize_t n;
-    int r = fd < 0 ? -errno : 0;
+    int r;
 
     memset(out, 0, sizeof(*out));
-    while (!r && (n = read(fd, chunk, sizeof(chunk))) != 0) {
-        if (n < 0)
-            r = -errno;
-        else
-            r = buf_add(&file, chunk, (size_t)n);
-    }
+    r = record_read_file(path, &file);
     if (!r)
         r = replay((const unsigned char *)buf_str(&file), file.len, out);
-    if (fd >= 0)
-        close(fd);
     buf_free(&file);
     if (r)
         journal_state_free(out);

@@ -146,6 +146,11 @@ struct journal_state {
  * newer version, -ENOMEM, errno of the disk.
  */
 int journal_read(const char *path, struct journal_state *out);
+/*
+ * The file was renamed (KEY): a record more behind the last good one of the journal at `path`, which was read to `s`.
+ * For use before it is taken up. 0 or a negative errno.
+ */
+int journal_rename(const char *path, const struct journal_state *s, const char *key, const struct oinfo *object);
 void journal_state_free(struct journal_state *state);
 
 /* ------------------------------------------------------------------------------------------- recovery */

@@ -1,6 +1,7 @@
 /* What earlier daemons left: journal.h says what becomes of it. */
 #include "append.h"
 #include "hidden.h"
+#include "rename_intent.h"
 
 #include "../oss/base_log.h"
 
@@ -432,6 +433,7 @@ int cache_recover(struct cache *cache)
 
     if (snprintf(path, sizeof(path), "%s/data", cache->config.state_dir) >= (int)sizeof(path))
         return -ENAMETOOLONG;
+    rename_recover(cache); /* first: it tells the names of files that are unsent */
     r = read_names(path, &names, &n);
     for (size_t i = 0; i < n; i++) {
         size_t len = strlen(names[i]);

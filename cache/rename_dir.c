@@ -11,8 +11,13 @@
  * name. Files come to be between the first hold and the last one: those that nobody changes are held when the
  * directory is shut; if one of them is being changed, all holds are given up and taken anew. So whoever waits for a
  * held file waits for a rename that waits for nobody. Renames of directories inside each other run one at a time.
+ *
+ * An intent on disk (rename_intent.h) stands from the first copy until the names have moved: whatever interrupts it,
+ * the next mount finishes or undoes it. What fails while the daemon lives, its caller is told, and nobody comes back
+ * to it.
  */
 #include "cfile.h"
+#include "rename_intent.h"
 
 #include "../oss/base_log.h"
 
@@ -47,9 +52,11 @@ struct child {
     struct cfile *big; /* while a multipart copy of it runs */
     char *from;        /* key */
     uint64_t size;
+    time_t last_modified;
     char etag[OSS_ETAG_SIZE];
     char new_etag[OSS_ETAG_SIZE];
     time_t new_modified;
+    bool exact; /* new_modified is the object's, not the Date of the reply */
     bool copied;
     bool gone; /* removed by another program since it was listed */
 };
@@ -65,6 +72,7 @@ struct dir_rename {
     size_t n_holds;
     struct child *children;
     size_t n_children, room;
+    struct rename_intent intent;
 
     size_t held;        /* of one thread at a time */
     unsigned rounds;    /* in which not all could be held */
@@ -201,6 +209,7 @@ static void dir_end(struct dir_rename *d)
     d->done(d->arg, d->r);
     if (!d->r)
         turn_away(d);
+    rename_intent_end(&d->intent);
     reopen(d, &late, &waiting);
     let_go(d, &late);
     list_for_each_safe (it, &waiting) {
@@ -369,31 +378,120 @@ static void move_names(struct dir_rename *d)
     oinfo_put(old.info);
 }
 
+/* Of a local file that stands in one of the originals: where its object is now. 0 or -ENOMEM. */
+static int renamed_file(struct dir_rename *d, struct cfile *cf, struct renamed_file *out)
+{
+    const struct child *child;
+    int r = 0;
+
+    pthread_mutex_lock(&cf->mu);
+    child = cf->object ? bsearch(cf->key, d->children, d->n_children, sizeof(*d->children), by_from) : NULL;
+    *out = (struct renamed_file){.key = strdup(cf->key)};
+    if (child && child->copied && (out->copy = oinfo_clone(cf->object))) {
+        memcpy(out->etag, cf->object->etag, sizeof(out->etag));
+        memcpy(out->copy->etag, child->new_etag, sizeof(out->copy->etag));
+        out->copy->last_modified = child->new_modified;
+    }
+    if (!out->key || (child && child->copied && !out->copy))
+        r = -ENOMEM;
+    pthread_mutex_unlock(&cf->mu);
+    return r;
+}
+
+/* From here on the next daemon would finish it. 0 or a negative errno. */
+static int note_copied(struct dir_rename *d)
+{
+    struct cfile **files;
+    struct renamed_file *v;
+    ssize_t n;
+    int r = 0;
+
+    if (d->n_children == 0)
+        return 0; /* nothing has an original to be deleted */
+    n = cfile_collect(d->cache, d->from, &files);
+    v = n < 0 ? NULL : calloc((size_t)n + 1, sizeof(*v));
+    for (ssize_t i = 0; i < n; i++) {
+        if (v && !r)
+            r = renamed_file(d, files[i], &v[i]);
+        cfile_release(files[i]);
+    }
+    if (!v)
+        r = -ENOMEM;
+    if (!r)
+        r = rename_intent_copied(&d->intent, v, (size_t)n);
+    for (ssize_t i = 0; v && i < n; i++) {
+        free(v[i].key);
+        oinfo_put(v[i].copy);
+    }
+    free(v);
+    free(n < 0 ? NULL : files);
+    return r;
+}
+
+/* What the originals carry, so do the copies: no stat of them needs a request. */
+static void remember_children(struct dir_rename *d)
+{
+    struct attr_store *attrs = d->cache->attrs;
+
+    for (size_t i = 0; i < d->n_children; i++) {
+        const struct child *child = &d->children[i];
+        struct oinfo *old =
+            child->copied ? attr_store_get(attrs, child->from, child->etag, child->last_modified, child->size) : NULL;
+        struct oinfo *new = old ? oinfo_clone(old) : NULL;
+        char *to = new ? new_key(d, child->from) : NULL;
+
+        if (to && *child->new_etag && child->new_modified) {
+            memcpy(new->etag, child->new_etag, sizeof(new->etag));
+            new->last_modified = child->new_modified;
+            new->fuzzy = !child->exact;
+            new->own = true;
+            new->young = false;
+            attr_store_put(attrs, to, new);
+        }
+        free(to);
+        oinfo_put(new);
+        oinfo_put(old);
+    }
+}
+
+/* A copy has failed. */
+static void undo(struct dir_rename *d)
+{
+    if (delete_children(d, false))
+        log_err("rename of %s failed, and copies of its files are left below %s", d->from, d->to);
+    meta_forget_tree(d->cache->meta, d->to);
+}
+
+static void finish(struct dir_rename *d)
+{
+    repoint_sharers(d);
+    d->r = delete_children(d, true);
+    if (d->r) {
+        /* Some are under both names now: nothing is lost, the user is told, and the bucket is asked anew. */
+        meta_forget_tree(d->cache->meta, d->from);
+        meta_forget_tree(d->cache->meta, d->to);
+        return;
+    }
+    /* What was pending for the directory that was there is pending for nothing now. */
+    for (size_t i = 0; i < d->n_holds; i++)
+        if (d->holds[i].target)
+            cfile_orphan(d->holds[i].cf);
+    rekey_files(d);
+    remember_children(d);
+    move_names(d);
+}
+
 /* All copies have ended. */
 static void finish_run(struct job *job)
 {
     struct dir_rename *d = list_entry(job, struct dir_rename, job);
 
-    if (d->r) {
-        if (delete_children(d, false))
-            log_err("rename of %s failed, and copies of its files are left below %s", d->from, d->to);
-        meta_forget_tree(d->cache->meta, d->to);
-    } else {
-        repoint_sharers(d);
-        d->r = delete_children(d, true);
-        if (d->r) {
-            /* Some are under both names now: nothing is lost, the user is told, and the bucket is asked anew. */
-            meta_forget_tree(d->cache->meta, d->from);
-            meta_forget_tree(d->cache->meta, d->to);
-        } else {
-            /* What was pending for the directory that was there is pending for nothing now. */
-            for (size_t i = 0; i < d->n_holds; i++)
-                if (d->holds[i].target)
-                    cfile_orphan(d->holds[i].cf);
-            rekey_files(d);
-            move_names(d);
-        }
-    }
+    if (!d->r)
+        d->r = note_copied(d);
+    if (d->r)
+        undo(d);
+    else
+        finish(d);
     dir_end(d);
 }
 
@@ -420,6 +518,7 @@ static void big_copied(void *arg, int r, struct oinfo *info)
     if (!r) {
         memcpy(child->new_etag, info->etag, sizeof(child->new_etag));
         child->new_modified = info->last_modified;
+        child->exact = !info->fuzzy;
     }
     cfile_release(child->big);
     child->big = NULL;
@@ -475,8 +574,11 @@ static int look_again(struct child *child, struct oss_error *err)
     struct oss_object object = {0};
     int r = oss->ops->head(oss, child->from, &object, err);
 
-    if (!r)
+    if (!r) {
         memcpy(child->etag, object.etag, sizeof(child->etag));
+        child->last_modified = object.last_modified;
+        child->size = object.size;
+    }
     oss_object_free(&object);
     return r;
 }
@@ -515,7 +617,8 @@ static int copy_small(struct child *child, const char *to)
     if (r && r != -ENOENT)
         cache_log_error("renaming", child->from, &err);
     memcpy(child->new_etag, made.etag, sizeof(child->new_etag));
-    child->new_modified = made.last_modified ? made.last_modified : made.date;
+    child->exact = made.last_modified != 0;
+    child->new_modified = child->exact ? made.last_modified : made.date;
     oss_object_free(&made);
     kv_free(&headers);
     return r;
@@ -585,7 +688,8 @@ static int add_children(struct dir_rename *d, struct oss_list *page)
             d->children = v;
             d->room = room;
         }
-        d->children[d->n_children] = (struct child){.from = e->key, .size = e->size};
+        d->children[d->n_children] =
+            (struct child){.from = e->key, .size = e->size, .last_modified = e->last_modified};
         memcpy(d->children[d->n_children].etag, e->etag, sizeof(e->etag));
         e->key = NULL; /* ours now */
         d->n_children++;
@@ -631,6 +735,8 @@ static void list_run(struct job *job)
         d->r = list_children(d);
     if (!d->r && d->n_children == 0 && !unsent_below(d->cache, d->from))
         d->r = -ENOENT; /* another host has removed it, or moved it */
+    if (!d->r && d->n_children)
+        d->r = rename_intent_begin(d->cache, d->from, d->to, &d->intent);
     d->running = 1;
     start_children(d);
 }
@@ -825,6 +931,7 @@ void cache_rename_dir(struct cache *cache, const char *from, const char *to, cac
     d->done = done;
     d->arg = arg;
     d->job.run = list_run;
+    d->intent = RENAME_INTENT_NONE;
     d->moving.from = d->from;
     d->moving.to = d->to;
     list_init(&d->moving.link);

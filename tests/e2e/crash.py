@@ -438,12 +438,19 @@ class Verdict:
                     self.describe(after.get(key)),
                     self.difference(found, after.get(key)),
                 )
-        # A rename that was cut off may leave both names, never none.
+        # A rename of a file that was cut off may leave both names, never none; of a directory one tree, never both.
         if self.op and self.op[0] == "rename":
+            self.check_one_tree(self.op[1] + "/", self.op[2] + "/")
             for key in touched(self.before, ("unlink", self.op[1])):
                 new = self.op[2] + key[len(self.op[1]) :]
                 if key in before and self.objects.get(key) is None and self.objects.get(new) != before[key]:
                     self.fail("%r is neither there nor at %r", key, new)
+
+    def check_one_tree(self, old, new):
+        keys = set(self.server.objects())
+        trees = [sorted(k for k in keys if k.startswith(prefix)) for prefix in (old, new)]
+        if old in self.before.dirs and new not in self.before.dirs and all(trees):
+            self.fail("both trees are left: %r", trees)
 
     @staticmethod
     def describe(data):

@@ -226,6 +226,33 @@ def rename_unsent(b):
     assert list(b.server.objects()) == ["b"]
 
 
+@row("append to a file that was appended to before", "1 AppendObject; it is created by one too")
+def append(b):
+    b.mount()
+    with b.at_most(AppendObject=2):
+        run(["sh", "-c", "echo x >>f; echo y >>f"], cwd=b.m.path)
+    b.server.check_object("f", b"x\ny\n")
+
+
+@row("`cp a b` inside the mount", "1 COPY, no data moved")
+def cp(b):
+    b.mount()
+    write_file(b.p("a"), blob(500000))
+    with b.at_most(CopyObject=1):
+        run(["cp", "a", "b"], cwd=b.m.path)
+    b.server.check_object("b", blob(500000))
+
+
+@row("write of a temporary name, rename to its own, with `defer_temp`", "1 PUT")
+def defer_temp(b):
+    b.mount(defer_temp=True)
+    with b.at_most(PutObject=1):
+        write_file(b.p(".f.Xy12ab"), blob(5000))
+        os.chmod(b.p(".f.Xy12ab"), 0o640)
+        os.rename(b.p(".f.Xy12ab"), b.p("f"))
+    b.server.check_object("f", blob(5000))
+
+
 @row("rename of a directory of n = %d objects of ours" % (1500 if LONG else 120), "ceil(n/1000) lists (+ 1: is the target empty?) + n COPY + ceil(n/1000) batch DELETE")
 def rename_directory(b):
     n = 1500 if LONG else 120
@@ -236,6 +263,19 @@ def rename_directory(b):
     with b.at_most(ListObjectsV2=n // 1000 + 2, CopyObject=n, DeleteMultipleObjects=n // 1000 + 1):
         os.rename(b.p("old"), b.p("new"))
     assert len(b.server.objects("new/")) == n == len(b.server.objects())
+
+
+@row("`ls -l` of a directory that was renamed; again after a remount", "1 list each, 0 HEAD")
+def ls_renamed(b):
+    b.mount()
+    run(["sh", "-c", "umask 067; mkdir old; for i in `seq 20`; do echo x >old/f$i; done"], cwd=b.m.path)
+    os.rename(b.p("old"), b.p("new"))
+    with b.at_most(ListObjectsV2=3):
+        look = lambda: run(["ls", "-ln", b.p("new")]).stdout + oct(os.stat(b.p("new")).st_mode)
+        before = look()
+        b.m.remount()
+        b.server.reset()  # the mount itself is another row
+        assert look() == before and before.count("-rw------- ") == 20 and before.endswith("710")
 
 
 # ------------------------------------------------------------------------------------------------------ trees
