@@ -7,7 +7,17 @@ import pytest
 import harness
 
 
+def pytest_addoption(parser):
+    parser.addoption("--part", metavar="K/N", help="every N-th of the chosen cases, from the K-th on")
+
+
+@pytest.hookimpl(trylast=True)  # what -m and -k leave over
 def pytest_collection_modifyitems(config, items):
+    if config.getoption("--part"):
+        k, n = map(int, config.getoption("--part").split("/"))
+        chosen = items[k - 1 :: n]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
     for item in items:
         if item.get_closest_marker("long") and not os.environ.get("OSSMOUNT_LONG"):
             item.add_marker(pytest.mark.skip(reason="long: set OSSMOUNT_LONG=1"))

@@ -320,7 +320,7 @@ def options_of(name):
 
 
 # How many points of each workload the bounded form takes: of the process, and of the requests (each in both ways).
-SAMPLE, SAMPLE_REQUESTS, SAMPLE_DOUBLE = 9, 4, 2
+SAMPLE, SAMPLE_REQUESTS, SAMPLE_DOUBLE = 6, 3, 2
 
 
 @pytest.fixture(scope="session")
