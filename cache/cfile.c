@@ -5,7 +5,6 @@
 #include "../oss/base_log.h"
 #include "../oss/base_time.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,50 +15,14 @@
 #define IDLE_MAX      20000 /* closed files whose data is kept: bounds the memory for them */
 #define ATTR_DELAY_MS 900   /* pending attributes are folded for so long: sent "within a second" */
 
-/* ------------------------------------------------------------------------------------------ invariants */
-
-void cfile_check(const struct cfile *cf)
-{
-#ifndef NDEBUG
-    bool unsent = cf->gen != cf->sent_gen;
-    bool uploading = cf->upload_gen != 0;
-
-    if (cf->orphan)
-        return;
-    switch (cf->state) {
-    case CFILE_CLEAN:
-        assert(!unsent && !uploading && list_empty(&cf->waiters) && cf->error == 0);
-        break;
-    case CFILE_DIRTY:
-        assert(unsent && !uploading && cf->error == 0 && (cf->upload_queued || list_empty(&cf->waiters)));
-        break;
-    case CFILE_UPLOADING:
-        assert(unsent && uploading && cf->upload_gen == cf->gen && cf->error == 0);
-        break;
-    case CFILE_REDIRTIED:
-        assert(unsent && uploading && cf->upload_gen < cf->gen && cf->error == 0);
-        break;
-    case CFILE_ERROR:
-        assert(unsent && !uploading && cf->error < 0 && (cf->upload_queued || list_empty(&cf->waiters)));
-        break;
-    }
-    assert(extent_map_size(cf->map) == cf->attr.size || !S_ISREG(cf->attr.mode));
-#else
-    (void)cf;
-#endif
-}
-
-void cfile_changed(struct cfile *cf, bool data)
+void cfile_changed(struct cfile *cf, enum cfile_event event)
 {
     cf->gen++;
-    if (data)
-        cf->data_gen = cf->gen;
-    else
+    if (event == CFILE_ON_ATTRIBUTES)
         cf->attr_changed = true;
-    if (cf->state == CFILE_CLEAN || cf->state == CFILE_ERROR)
-        cf->state = CFILE_DIRTY;
-    else if (cf->state == CFILE_UPLOADING)
-        cf->state = CFILE_REDIRTIED;
+    else
+        cf->data_gen = cf->gen;
+    cfile_event(cf, event);
     cf->error = 0;
     clock_gettime(CLOCK_REALTIME_COARSE, &cf->attr.ctime);
     cfile_check(cf);
@@ -406,7 +369,7 @@ void cfile_moved(struct cfile *cf, struct oinfo *info, uint64_t gen)
     if (gen == cf->gen && cf->data_gen <= cf->data_sent_gen && cf->upload_gen == 0 && list_empty(&cf->waiters)) {
         cf->sent_gen = cf->gen;
         cf->attr_changed = false;
-        cf->state = CFILE_CLEAN;
+        cfile_event(cf, CFILE_ON_CARRIED);
         cf->error = 0;
         journal_remove(cf);
     } else {
@@ -498,6 +461,7 @@ static struct cfile *obtain(struct cache *cache, const char *key, struct oinfo *
         same = catch_up(cf, known);
         if (!same) {
             table_remove(cache, cf);
+            cfile_event(cf, CFILE_ON_GONE);
             cf->orphan = true;
         }
         pthread_mutex_unlock(&cf->mu);
@@ -552,6 +516,7 @@ struct cfile *cfile_open(struct cache *cache, const char *key, struct oinfo *inf
         pthread_mutex_lock(&old->mu);
         old->orphan = old->state == CFILE_CLEAN && list_empty(&old->changes);
         if (old->orphan) {
+            cfile_event(old, CFILE_ON_GONE);
             cfile_ref_locked(old);
             table_remove(cache, old);
         }
@@ -565,7 +530,7 @@ struct cfile *cfile_open(struct cache *cache, const char *key, struct oinfo *inf
             cf->absent = true;
             cf->attr = *attr;
             cf->attr.size = 0;
-            cfile_changed(cf, true);
+            cfile_changed(cf, CFILE_ON_WRITE);
         }
         if (cf->opens++ == 0)
             cf->flushed = 0;
@@ -645,6 +610,8 @@ void cfile_close(struct cfile *cf, bool write)
     pthread_mutex_lock(&cf->mu);
     cf->opens--;
     cf->writers -= write;
+    if (cf->opens == 0)
+        cfile_event(cf, CFILE_ON_RELEASE);
     if (cf->opens == 0 && !cf->orphan && cf->state == CFILE_DIRTY && cf->data_gen > cf->data_sent_gen) {
         later = background_wanted(cf);
         start = !later && cfile_upload_want(cf);
@@ -797,7 +764,7 @@ void cfile_set_attr(struct cfile *cf, const struct attr *attr, unsigned set)
         pthread_mutex_unlock(&cf->mu);
         return;
     }
-    cfile_changed(cf, false);
+    cfile_changed(cf, CFILE_ON_ATTRIBUTES);
     timer = cfile_timer_want(cf);
     pthread_mutex_unlock(&cf->mu);
     if (timer)
@@ -817,7 +784,7 @@ int cfile_set_headers(struct cfile *cf, const struct kvlist *headers)
     cf->headers = copy;
     cf->fields_changed = (cf->attr_changed ? cf->fields_changed : 0) | SET_HEADERS;
     if (!cf->orphan) {
-        cfile_changed(cf, false);
+        cfile_changed(cf, CFILE_ON_ATTRIBUTES);
         timer = cfile_timer_want(cf);
     }
     pthread_mutex_unlock(&cf->mu);
@@ -850,6 +817,7 @@ void cfile_rekey(struct cfile *cf, const char *key)
     }
     free(cf->key);
     cf->key = copy;
+    cfile_event(cf, CFILE_ON_RENAME);
     stream_drop(cf); /* an upload cannot be completed under another key */
     journal_key(cf, cf->key, cf->object);
     if (in_table)
@@ -867,6 +835,7 @@ void cfile_orphan(struct cfile *cf)
     pthread_mutex_lock(&cache->mu);
     pthread_mutex_lock(&cf->mu);
     table_remove(cache, cf);
+    cfile_event(cf, CFILE_ON_GONE);
     cf->orphan = true;
     stream_drop(cf);
     journal_remove(cf);

@@ -6,22 +6,9 @@
  * another file was renamed over it, it is an orphan: found by nobody, alive until its last handle is closed, never
  * sent.
  *
- * States (of a file that is no orphan), and the invariants that cfile_check() tests after every change in builds
- * without NDEBUG:
- *
- *      state      meaning                                        unsent  upload  flush waiters  error
- *      CLEAN      the bucket holds what is here                  no      no      no             0
- *      DIRTY      something was changed since                    yes     no*     no*            0
- *      UPLOADING  what was changed is on its way                 yes     yes     any            0
- *      REDIRTIED  ... and was changed again since                yes     yes     any            0
- *      ERROR      the last upload failed; what was changed stays yes     no*     no*            < 0
- *
- *      * or the upload is queued behind another change of the object (`upload_queued`): then waiters may be there.
- *      unsent: gen != sent_gen. upload: upload_gen != 0. UPLOADING: gen == upload_gen; REDIRTIED: gen > upload_gen.
- *
- * Events: a change (write, truncate, attributes) moves CLEAN and ERROR to DIRTY and UPLOADING to REDIRTIED. The
- * start of an upload moves DIRTY to UPLOADING. Its success moves UPLOADING to CLEAN and REDIRTIED to DIRTY, its
- * failure both to ERROR. Flush starts or queues an upload and waits for the generation that it saw.
+ * Its states, what each event makes of them, and what must hold in each: cfile_state.h. A change (write, truncate,
+ * attributes) moves CLEAN and ERROR to DIRTY and UPLOADING to REDIRTIED; flush starts or queues an upload and waits
+ * for the generation that it saw.
  *
  * Changes of the object (uploads, delete, rename) run one at a time, in order: each is a `struct change` in the
  * queue `changes`, and the one at its head is running.
@@ -34,13 +21,12 @@
 
 #include "attr_store.h"
 #include "cache.h"
+#include "cfile_state.h"
 
 #include "../oss/base_list.h"
 #include "../oss/base_pool.h"
 
 #include <pthread.h>
-
-enum cfile_state { CFILE_CLEAN, CFILE_DIRTY, CFILE_UPLOADING, CFILE_REDIRTIED, CFILE_ERROR };
 
 /* A change of the object under way or queued; embedded in what it belongs to. */
 struct change {
@@ -107,12 +93,12 @@ struct cfile {
     /* Guarded by io: the content of the data file. Readers and writers of ranges share it, fills exclude. */
     pthread_rwlock_t io;
 
-    pthread_mutex_t mu; /* guards all below */
-    char *key;          /* changes only under cache->mu and mu both */
-    int fd;             /* data file, -1 while nobody needs it */
-    char *path;         /* of the data file, NULL until it has a name */
-    bool has_data;      /* the data file exists */
-    enum cfile_state state;
+    pthread_mutex_t mu;     /* guards all below */
+    char *key;              /* changes only under cache->mu and mu both */
+    int fd;                 /* data file, -1 while nobody needs it */
+    char *path;             /* of the data file, NULL until it has a name */
+    bool has_data;          /* the data file exists */
+    enum cfile_state state; /* set by cfile_event() alone */
     bool orphan;
     bool absent; /* there is no object under `key`, and none was ever sent */
     unsigned opens, writers;
@@ -268,9 +254,6 @@ bool moving_covers(struct cache *cache, const char *key);
 void cfile_change(struct cfile *cf, struct change *change);
 void cfile_change_done(struct change *change);
 
-/* Aborts when the table above does not hold. Call with mu held. */
-void cfile_check(const struct cfile *cf);
-
 /* Names, and opens, the data file when it is not yet. mu held. 0 or a negative errno. */
 int cfile_need_path(struct cfile *cf);
 int cfile_need_fd(struct cfile *cf);
@@ -282,8 +265,8 @@ int cfile_need_fd(struct cfile *cf);
 bool cfile_timer_want(struct cfile *cf);
 void cfile_timer_start(struct cfile *cf);
 
-/* Marks a change of attributes or content; mu held. */
-void cfile_changed(struct cfile *cf, bool data);
+/* Marks a change, ON_WRITE, ON_TRUNCATE or ON_ATTRIBUTES; mu held. */
+void cfile_changed(struct cfile *cf, enum cfile_event event);
 
 /* The file gets the name `key` (which no other cfile in the table has). */
 void cfile_rekey(struct cfile *cf, const char *key);

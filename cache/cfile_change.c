@@ -12,6 +12,7 @@ void cfile_flush(struct cfile *cf, cache_done *done, void *arg)
     bool start;
 
     pthread_mutex_lock(&cf->mu);
+    cfile_event(cf, CFILE_ON_FLUSH);
     if (cf->orphan || cf->state == CFILE_CLEAN) {
         pthread_mutex_unlock(&cf->mu);
         done(arg, 0);

@@ -162,7 +162,7 @@ static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_
             move_mtime(&cf->attr.mtime);
             cf->times_set = false;
             cf->written = true;
-            cfile_changed(cf, true);
+            cfile_changed(cf, CFILE_ON_WRITE);
             if (how)
                 timer = append_written(cf, how);
             else
@@ -227,7 +227,8 @@ int cfile_truncate(struct cfile *cf, uint64_t size)
         clock_gettime(CLOCK_REALTIME, &cf->attr.mtime);
         if (differs)
             cfile_prune_bases(cf);
-        cfile_changed(cf, differs || cf->data_gen > cf->data_sent_gen);
+        /* One that cuts nothing off has set the times. */
+        cfile_changed(cf, differs || cf->data_gen > cf->data_sent_gen ? CFILE_ON_TRUNCATE : CFILE_ON_ATTRIBUTES);
         if (differs)
             cf->plain_gen = cf->gen;
         cfile_check(cf);

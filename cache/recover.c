@@ -248,7 +248,7 @@ static int restore(struct cache *cache, const char *number, const char *path, st
             cf->written = s->content;
             cf->times_set = true; /* as COMMIT has them, even if its stream's object has others */
             cf->recovered = cf->unclear = true;
-            cfile_changed(cf, s->content);
+            cfile_changed(cf, s->content ? CFILE_ON_WRITE : CFILE_ON_ATTRIBUTES);
             append_restore(cf, s);
             cf->attr_changed = s->attrs;
             cf->guess = (struct sent_guess){.known = s->final,

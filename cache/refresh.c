@@ -32,7 +32,7 @@ static void refresh_run(struct job *job)
     pthread_mutex_lock(&cf->mu);
     if (cf->state == CFILE_CLEAN && !cf->orphan && cf->object == f->info) {
         cf->fields_changed = 0;
-        cfile_changed(cf, false);
+        cfile_changed(cf, CFILE_ON_ATTRIBUTES);
         start = cfile_upload_want(cf);
     }
     pthread_mutex_unlock(&cf->mu);

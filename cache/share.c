@@ -74,7 +74,7 @@ int cfile_share(struct cfile *cf, const struct share *share)
             cf->attr.size = share->end;
         clock_gettime(CLOCK_REALTIME_COARSE, &cf->attr.mtime);
         cf->written = true;
-        cfile_changed(cf, true);
+        cfile_changed(cf, CFILE_ON_WRITE);
         cf->plain_gen = cf->gen;
     }
     pthread_mutex_unlock(&cf->mu);

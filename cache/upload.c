@@ -132,7 +132,7 @@ static int prepare(struct upload *u)
     u->epoch = cf->epoch++;
     cf->upload_gen = cf->gen;
     cf->cut = UINT64_MAX;
-    cf->state = CFILE_UPLOADING;
+    cfile_event(cf, CFILE_ON_BEGIN);
     cf->error = 0;
     cf->absent = false;
     cfile_check(cf);
@@ -463,9 +463,9 @@ static void settle(struct upload *u, struct oinfo *info, int r)
     if (r == -EAGAIN) {
         /* Cut off meanwhile: those who wait are served by the next one. */
         gen = 0;
-        cf->state = CFILE_DIRTY;
+        cfile_event(cf, CFILE_ON_CUT);
     } else if (r) {
-        cf->state = CFILE_ERROR;
+        cfile_event(cf, r == -ESTALE ? CFILE_ON_CONFLICT : CFILE_ON_FAILED);
         cf->error = r;
         cf->failures++;
         failure_note(cf, &u->err, r);
@@ -473,7 +473,7 @@ static void settle(struct upload *u, struct oinfo *info, int r)
         failure_clear(cf);
         if (u->attrs_left)
             gen = 0; /* who waits, waits for them too */
-        cf->state = cf->gen == cf->sent_gen ? CFILE_CLEAN : CFILE_DIRTY;
+        cfile_event(cf, u->attrs_left ? CFILE_ON_DONE_PARTLY : CFILE_ON_DONE);
         cf->failures = 0;
     }
     list_for_each_safe (it, &cf->waiters) {

@@ -356,7 +356,7 @@ static bool take_in_changes(struct upload *u, bool *again)
     u->epoch = cf->epoch++;
     u->data_gen = cf->data_gen;
     cf->upload_gen = cf->gen;
-    cf->state = CFILE_UPLOADING;
+    cfile_event(cf, CFILE_ON_BEGIN);
     cfile_check(cf);
     return true;
 }
