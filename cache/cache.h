@@ -212,6 +212,15 @@ bool cfile_await_room(struct cfile *cf, uint64_t n, cache_done *done, void *arg)
 int cfile_truncate(struct cfile *cf, uint64_t size);
 
 /*
+ * [offset, offset + n) becomes zeros, which cost no disk; the file grows by what is beyond its end only when `grow`.
+ * 0, -EFBIG, a disk error.
+ */
+int cfile_zero(struct cfile *cf, uint64_t offset, uint64_t n, bool grow);
+
+/* The first byte from `offset` on that is in a hole (at the latest the end), or that is not; -ENXIO. */
+int64_t cfile_seek(struct cfile *cf, uint64_t offset, bool hole);
+
+/*
  * Bytes [from_offset, +n) of `from` become those of `to` at to_offset: done gets how many did, 0 at the end of
  * `from`, maybe less than asked for. By server-side copies, when `to` is sent, where they pay. The files may be one.
  */

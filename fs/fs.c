@@ -53,6 +53,7 @@ const struct fuse_lowlevel_ops *fs_ops(void)
         .fsync = op_fsync,
         .release = op_release,
         .fallocate = op_fallocate,
+        .lseek = op_lseek,
         .copy_file_range = op_copy_file_range,
         .unlink = op_unlink,
         .rename = op_rename,

@@ -1,4 +1,4 @@
-/* create, open, read, write, flush, fsync, release, fallocate. */
+/* create, open, read, write, flush, fsync, release, fallocate, lseek. */
 #include "fs_internal.h"
 
 #include "../oss/base_log.h"
@@ -344,18 +344,41 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
 {
     struct file *file = file_of(fi);
+    bool keep = mode & FALLOC_FL_KEEP_SIZE;
     struct attr attr;
     int r = 0;
 
     (void)ino;
-    cfile_attr(file->cf, &attr);
-    if (mode & ~FALLOC_FL_KEEP_SIZE) {
-        r = -EOPNOTSUPP;
-    } else if (!mode && (uint64_t)(offset + length) > attr.size) {
+    switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+    case FALLOC_FL_PUNCH_HOLE:
+    case FALLOC_FL_ZERO_RANGE:
         file->wrote = true;
-        r = cfile_truncate(file->cf, (uint64_t)(offset + length));
+        r = cfile_zero(file->cf, (uint64_t)offset, (uint64_t)length, !keep);
+        break;
+    case 0:
+        cfile_attr(file->cf, &attr);
+        if (!keep && (uint64_t)offset + (uint64_t)length > attr.size) {
+            file->wrote = true;
+            r = cfile_truncate(file->cf, (uint64_t)offset + (uint64_t)length);
+        }
+        break;
+    default:
+        r = -EOPNOTSUPP;
     }
     reply_err(req, r);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
+{
+    int64_t found = -EINVAL;
+
+    (void)ino;
+    if (whence == SEEK_DATA || whence == SEEK_HOLE)
+        found = cfile_seek(file_of(fi)->cf, (uint64_t)offset, whence == SEEK_HOLE);
+    if (found < 0)
+        reply_err(req, (int)found);
+    else
+        fuse_reply_lseek(req, (off_t)found);
 }
 
 /* --------------------------------------------------------------------------------------- flush, fsync */

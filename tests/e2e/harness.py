@@ -172,6 +172,15 @@ def write_file(path, data, mode="wb"):
         f.write(data)
 
 
+KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 1, 2, 8, 16, 32
+
+
+def fallocate(fd, mode, offset, n):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(n)):
+        raise OSError(ctypes.get_errno(), "fallocate")
+
+
 def read_file(path):
     with open(path, "rb") as f:
         return f.read()

@@ -10,7 +10,7 @@ import stat
 
 import pytest
 
-from harness import blob, make_temp, drop_temp, tree_of
+from harness import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, blob, drop_temp, fallocate, make_temp, tree_of
 
 pytestmark = [pytest.mark.sanitizer, pytest.mark.timeout(240)]
 
@@ -64,6 +64,28 @@ class File:
         del self.model[size:]
         self.model += bytes(size - len(self.model))
 
+    def zero(self):
+        """fallocate: punches a hole, or makes zeros of a range, which may end behind the file."""
+        offset, n = self.place()
+        punch = self.rng.random() < 0.5
+        fallocate(self.fd(), PUNCH_HOLE | KEEP_SIZE if punch else ZERO_RANGE, offset, n)
+        if not punch:
+            self.model += bytes(max(0, offset + n - len(self.model)))
+        n = max(0, min(n, len(self.model) - offset))
+        self.model[offset : offset + n] = bytes(n)
+
+    def holes(self):
+        """What is no data reads as zeros."""
+        fd, at = self.fd(), 0
+        while at < len(self.model):
+            hole = os.lseek(fd, at, os.SEEK_HOLE)
+            try:
+                at = os.lseek(fd, hole, os.SEEK_DATA) if hole < len(self.model) else hole
+            except OSError as e:
+                assert e.errno == errno.ENXIO
+                at = len(self.model)
+            assert not any(self.model[hole:at]), (hole, at)
+
     def stat(self):
         assert os.stat(self.fs.p("f")).st_size == len(self.model)
 
@@ -116,7 +138,7 @@ def test_file(request, seed, threshold, fs):
     rng = random.Random(seed)
     file = File(fs, rng, 3000000 if threshold else 600000)
     actions = {"write": 30, "append": 5, "read": 30, "truncate": 6, "stat": 5, "close": 12, "sync": 3, "rename": 2}
-    actions.update({"replace": 2, "remount": 1})
+    actions.update({"replace": 2, "remount": 1, "zero": 6, "holes": 3})
     for step in range(STEPS):
         name = rng.choices(list(actions), actions.values())[0]
         try:
