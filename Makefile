@@ -4,7 +4,8 @@
 #   make demo            mounts a bucket of the local server and copies real trees into it
 #   make check           everything that must hold, at most 20 minutes; make check-long: the same with more of it
 #   make deps            installs what is missing (Debian and Ubuntu, as root), or says what to install
-#   make install         PREFIX=/usr/local DESTDIR=
+#   make install         PREFIX=/usr/local DESTDIR=; make uninstall
+#   make deb             build/deb/ossmount_VERSION_ARCH.deb; make deb-check: judged by lintian
 #
 # For work on the program:
 #   make FLAVOUR=asan    one build directory for each flavour: plain (build), asan, tsan, clang, fuzz (build-FLAVOUR)
@@ -33,16 +34,19 @@ DEPS_demo  := gcc libc6-dev make pkg-config libfuse3-dev fuse3 libcurl4-openssl-
               libmicrohttpd-dev ca-certificates curl:curl python3:python3 rsync:rsync
 DEPS_check := $(DEPS_demo) git:git clang libclang-rt-dev clang-tidy clang-format llvm libcmocka-dev python3-pytest \
               python3-pytest-timeout python3-pytest-xdist npm:npm openssl:openssl procps sqlite3:sqlite3 vim-tiny:vi \
-              binutils:ar patch:patch attr:setfattr acl:setfacl util-linux:flock strace:strace fio:fio
+              binutils:ar patch:patch attr:setfattr acl:setfacl util-linux:flock strace:strace fio:fio man-db:man \
+              mandoc:mandoc dpkg-dev:dpkg-shlibdeps systemd:systemd-analyze
 
 DEPS_FEDORA := gcc make pkgconf fuse3-devel fuse3 libcurl-devel openssl-devel libxml2-devel lmdb-devel libmicrohttpd-devel \
                curl python3 rsync; to check: git clang clang-tools-extra libcmocka-devel python3-pytest \
-               python3-pytest-timeout python3-pytest-xdist nodejs-npm sqlite vim patch attr acl strace fio libasan libtsan libubsan
+               python3-pytest-timeout python3-pytest-xdist nodejs-npm sqlite vim patch attr acl strace fio man-db mandoc dpkg-dev \
+               systemd libasan libtsan libubsan
 DEPS_ARCH   := base-devel fuse3 curl openssl libxml2 lmdb libmicrohttpd python rsync; to check: git clang cmocka \
-               python-pytest python-pytest-timeout python-pytest-xdist npm sqlite vim patch attr acl strace fio
+               python-pytest python-pytest-timeout python-pytest-xdist npm sqlite vim patch attr acl strace fio man-db \
+               mandoc dpkg systemd
 DEPS_ALPINE := build-base linux-headers pkgconf fuse3-dev fuse3 curl-dev openssl-dev libxml2-dev lmdb-dev libmicrohttpd-dev \
                curl python3 rsync; to check: git bash clang clang-extra-tools cmocka-dev py3-pytest \
-               py3-pytest-timeout py3-pytest-xdist npm sqlite vim patch attr acl strace fio
+               py3-pytest-timeout py3-pytest-xdist npm sqlite vim patch attr acl strace fio mandoc man-db dpkg-dev
 
 # What to install for: demo or check.
 FOR ?= check
@@ -119,11 +123,11 @@ FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzz/%)
 LIBS_OURS := $(if $(FS_SRC),$(B)/libfs.a) $(if $(CACHE_SRC),$(B)/libcache.a) $(if $(OSS_SRC),$(B)/liboss.a)
 
 .PHONY: all ossmount ossd demo check check-long install uninstall clean deps bench unit e2e lint fuzz format \
-        unit-programs fuzz-programs readme-options budget readme-budget help FORCE
+        unit-programs fuzz-programs readme-options budget readme-budget man deb deb-check help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(B)/ossmount $(B)/ossd
+all: $(B)/ossmount $(B)/ossd $(B)/dist/ossmount.1 $(B)/dist/ossmount.bash
 ossmount: $(B)/ossmount
 ossd: $(B)/ossd
 
@@ -173,7 +177,7 @@ $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(LIBS_OURS)
 	$(call say,LD)
 	$(LINK) -fsanitize=fuzzer $^ $(LIBS_FUSE) $(LIBS_OSS)
 
--include $(wildcard $(B)/obj/*/*.d $(B)/obj/tests/*/*.d)
+-include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
 
 # ----------------------------------------------------------------------------------------------------- tests
 
@@ -220,7 +224,7 @@ fuzz:
 	@tests/lint/run_fuzz.sh build-fuzz/fuzz $(FUZZ_SECONDS)
 
 format:
-	clang-format -i $(wildcard oss/*.[ch] cache/*.[ch] fs/*.[ch] tests/*/*.[ch])
+	clang-format -i $(wildcard oss/*.[ch] cache/*.[ch] fs/*.[ch] fs/dist/*.[ch] tests/*/*.[ch])
 
 bench: all
 	@OSSMOUNT=$(CURDIR)/$(B)/ossmount OSSD=$(CURDIR)/$(B)/ossd tests/bench/run $(ARGS)
@@ -241,18 +245,58 @@ demo:
 deps:
 	@FEDORA='$(DEPS_FEDORA)' ARCH='$(DEPS_ARCH)' ALPINE='$(DEPS_ALPINE)' tests/lint/deps.sh $(DEPS_$(FOR))
 
-# The links are how mount(8) and fstab find the program: mount.fuse alone would look only in a PATH of its own.
+# What the program's own tables tell is filled into the man page and the completion.
+DIST := $(B)/dist
+DATE := $(shell date -u -d @$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || date +%s)} +%Y-%m-%d)
+$(DIST)/generate: $(B)/obj/fs/dist/generate.o $(LIBS_OURS)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(LINK) $^ $(LIBS_FUSE) $(LIBS_OSS)
+$(DIST)/ossmount.1: fs/dist/ossmount.1.in $(DIST)/generate
+	$(call say,MAN)
+	$(Q)$(DIST)/generate <$< | sed -e 's/@VERSION@/$(VERSION)/' -e 's/@DATE@/$(DATE)/' >$@
+$(DIST)/ossmount.bash: fs/dist/ossmount.bash.in $(DIST)/generate
+	$(Q)$(DIST)/generate <$< >$@
+man: $(DIST)/ossmount.1
+
+# The links are how mount(8) and fstab find the program: for -t ossmount and for -t fuse.ossmount.
 SBINDIR ?= /sbin
-install: $(B)/ossmount
-	install -D -m 755 $(B)/ossmount $(DESTDIR)$(PREFIX)/bin/ossmount
+BINDIR  := $(PREFIX)/bin
+MANDIR  := $(PREFIX)/share/man/man1
+BASHDIR := $(PREFIX)/share/bash-completion/completions
+UNITDIR := $(PREFIX)/lib/systemd/system
+DOCDIR  := $(PREFIX)/share/doc/ossmount
+install: $(B)/ossmount $(DIST)/ossmount.1 $(DIST)/ossmount.bash
+	install -D -m 755 $(B)/ossmount $(DESTDIR)$(BINDIR)/ossmount
+	install -D -m 644 $(DIST)/ossmount.1 $(DESTDIR)$(MANDIR)/ossmount.1
+	install -D -m 644 $(DIST)/ossmount.bash $(DESTDIR)$(BASHDIR)/ossmount
+	install -D -m 644 fs/dist/example.conf $(DESTDIR)$(DOCDIR)/examples/example.conf
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's,@BINDIR@,$(BINDIR),' fs/dist/ossmount@.service.in >$(DESTDIR)$(UNITDIR)/ossmount@.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/ossmount@.service
 	@if mkdir -p $(DESTDIR)$(SBINDIR) && [ -w $(DESTDIR)$(SBINDIR) ]; then \
-	    ln -sfn $(PREFIX)/bin/ossmount $(DESTDIR)$(SBINDIR)/mount.ossmount && \
-	    ln -sfn $(PREFIX)/bin/ossmount $(DESTDIR)$(SBINDIR)/mount.fuse.ossmount; \
+	    ln -sfn $(BINDIR)/ossmount $(DESTDIR)$(SBINDIR)/mount.ossmount && \
+	    ln -sfn $(BINDIR)/ossmount $(DESTDIR)$(SBINDIR)/mount.fuse.ossmount; \
 	else echo "make install: no link for mount(8) and fstab: $(SBINDIR) is not writable"; fi
 
+# Directories go when nothing of others is in them and they are ours.
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/ossmount
+	rm -f $(DESTDIR)$(BINDIR)/ossmount $(DESTDIR)$(MANDIR)/ossmount.1 $(DESTDIR)$(BASHDIR)/ossmount
+	rm -f $(DESTDIR)$(UNITDIR)/ossmount@.service $(DESTDIR)$(DOCDIR)/examples/example.conf
 	rm -f $(DESTDIR)$(SBINDIR)/mount.ossmount $(DESTDIR)$(SBINDIR)/mount.fuse.ossmount
+	@for d in $(DOCDIR)/examples $(DOCDIR) $(dir $(DOCDIR)) $(MANDIR) $(BASHDIR) $(dir $(BASHDIR)) $(UNITDIR) $(dir $(UNITDIR)); do \
+	    rmdir $(DESTDIR)$$d 2>/dev/null || true; done
+
+# Its name ends in the architecture, which make need not know.
+$(B)/deb/.made: $(B)/ossmount $(DIST)/ossmount.1 $(DIST)/ossmount.bash $(wildcard fs/dist/* fs/dist/debian/*)
+	+@fs/dist/deb.sh $(B) $(VERSION)
+deb: $(B)/deb/.made
+	@ls -l $(B)/deb/*.deb
+
+# lintian brings a hundred packages: only who wants its word installs it.
+deb-check: deb
+	@tests/lint/deps.sh lintian:lintian
+	lintian --fail-on error --allow-root $(B)/deb/*.deb
 
 clean:
 	rm -rf build build-asan build-tsan build-clang build-fuzz

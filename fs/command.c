@@ -66,6 +66,12 @@ static const struct command commands[] = {
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
 
+const struct command *command_table(size_t *n)
+{
+    *n = N_COMMANDS;
+    return commands;
+}
+
 static const struct command *current; /* a process runs one command */
 
 static const struct command *find(const char *word)

@@ -30,6 +30,9 @@ struct command {
 const struct command *command_find(const char *self, const char *word);
 int command_run(int argc, char **argv);
 
+/* All of them, *n entries: the man page and the completion are made from it. */
+const struct command *command_table(size_t *n);
+
 /* For --help of the program. */
 void command_list(FILE *to);
 

@@ -141,21 +141,29 @@ static const struct option_spec table[] = {
 /* What mount(8), fstab and systemd add, and what becomes of it. */
 static const struct generic {
     const char *name;
-    enum { IGNORED, KERNEL, WRITABLE } what;
+    enum { IGNORED, KERNEL, WRITABLE, REMOUNT } what;
 } generic[] = {
-    {"rw", WRITABLE},      {"auto", IGNORED},
-    {"noauto", IGNORED},   {"user", IGNORED},
-    {"users", IGNORED},    {"nouser", IGNORED},
-    {"owner", IGNORED},    {"group", IGNORED},
-    {"_netdev", IGNORED},  {"nofail", IGNORED},
-    {"defaults", IGNORED}, {"relatime", IGNORED},
-    {"atime", KERNEL},     {"noatime", KERNEL},
-    {"dev", KERNEL},       {"nodev", KERNEL},
-    {"suid", KERNEL},      {"nosuid", KERNEL},
-    {"exec", KERNEL},      {"noexec", KERNEL},
-    {"sync", IGNORED},     {"async", IGNORED},
-    {"fsname", IGNORED},   {"subtype", IGNORED},
-    {"comment", IGNORED},  {"default_permissions", IGNORED},
+    {"rw", WRITABLE},         {"auto", IGNORED},
+    {"noauto", IGNORED},      {"user", IGNORED},
+    {"users", IGNORED},       {"nouser", IGNORED},
+    {"owner", IGNORED},       {"group", IGNORED},
+    {"_netdev", IGNORED},     {"nofail", IGNORED},
+    {"defaults", IGNORED},    {"relatime", IGNORED},
+    {"atime", KERNEL},        {"noatime", KERNEL},
+    {"dev", KERNEL},          {"nodev", KERNEL},
+    {"suid", KERNEL},         {"nosuid", KERNEL},
+    {"exec", KERNEL},         {"noexec", KERNEL},
+    {"sync", IGNORED},        {"async", IGNORED},
+    {"fsname", IGNORED},      {"subtype", IGNORED},
+    {"comment", IGNORED},     {"default_permissions", IGNORED},
+    {"remount", REMOUNT},     {"_rnetdev", IGNORED},
+    {"silent", IGNORED},      {"loud", IGNORED},
+    {"dirsync", IGNORED},     {"diratime", IGNORED},
+    {"nodiratime", IGNORED},  {"norelatime", IGNORED},
+    {"strictatime", IGNORED}, {"nostrictatime", IGNORED},
+    {"lazytime", IGNORED},    {"nolazytime", IGNORED},
+    {"mand", IGNORED},        {"nomand", IGNORED},
+    {"iversion", IGNORED},    {"noiversion", IGNORED},
 };
 #define N_GENERIC (sizeof(generic) / sizeof(generic[0]))
 
@@ -428,6 +436,9 @@ static int set_generic(const struct parse *p, const char *name)
             return add_kernel(p->o, name);
         if (generic[i].what == WRITABLE)
             p->o->read_only = false;
+        if (generic[i].what == REMOUNT)
+            return message_set(p->message, -EINVAL,
+                               "a mount cannot be changed by remount: unmount it, and mount again");
         return 0;
     }
     return 1;

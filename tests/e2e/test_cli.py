@@ -534,15 +534,3 @@ def test_as_mount_helper(command):
     run([helper, *line], env=command.env())
     assert is_mounted(command.mnt)
     command.unmount()
-
-
-def test_uninstall_removes_everything(tmp):
-    make = ["make", "--no-print-directory", "-s", "-C", harness.TOP, "DESTDIR=" + tmp + "/root", "PREFIX=/opt/x"]
-    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    run([*make, "install"], env=env, timeout=300)
-    installed = os.path.join(tmp, "root/opt/x/bin/ossmount")
-    assert run([installed, "--version"]).stdout.startswith("ossmount ")
-    assert os.readlink(os.path.join(tmp, "root/sbin/mount.fuse.ossmount")) == "/opt/x/bin/ossmount"
-    run([*make, "uninstall"], env=env, timeout=300)
-    left = [f for _, _, files in os.walk(os.path.join(tmp, "root")) for f in files]
-    assert left == []

@@ -27,6 +27,8 @@ if has includes; then
     found 'cache/ and oss/ know no FUSE' < <(grep -nE '^ *# *include +<fuse' oss/*.[ch] cache/*.[ch] 2>/dev/null)
     found 'fs/ includes only fs/, cache/ and oss/' < <(
         grep -nE '^ *# *include +"[^"]*/' fs/*.[ch] 2>/dev/null | grep -vE '"\.\./(oss|cache)/[a-z0-9_]+\.h"')
+    found 'fs/dist/ includes only fs/ and oss/' < <(
+        grep -nE '^ *# *include +"' fs/dist/*.c | grep -vE '"\.\./([a-z_]+|\.\./oss/[a-z0-9_]+)\.h"')
     found 'tests/ossd includes nothing of ours but its own' < <(
         grep -nE '^ *# *include +"[^"]*/' tests/ossd/*.[ch] 2>/dev/null)
     found 'relative include of a file that is not there' < <(
