@@ -178,23 +178,30 @@ def test_completion_of_a_mountpoint(installed, mount):
 
 # ------------------------------------------------------------------------------------------------- a clean root
 
-# A root of its own above the host's: what is written goes into $TOP/upper, and everything ends with the namespace.
+# A root of its own above the host's: what is written goes into the directory upper, and everything ends with the
+# namespace. The host's other mounts leave it at once: those of tests that run at the same time must be able to end.
 CLEAN_ROOT = """
 set -e
 mount -t tmpfs tmpfs "$TOP"
 mkdir "$TOP/upper" "$TOP/work" "$TOP/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$TOP/upper,workdir=$TOP/work" "$TOP/root"
 for d in dev proc sys; do mount --rbind /$d "$TOP/root/$d"; done
-mount -t tmpfs tmpfs "$TOP/root/run"
-mount -t tmpfs tmpfs "$TOP/root/tmp"
-mkdir "$TOP/root/tmp/in"
-mount --bind "$IN" "$TOP/root/tmp/in"
+cd "$TOP/root"
+mount -t tmpfs tmpfs run
+mount -t tmpfs tmpfs tmp
+mkdir tmp/in tmp/top tmp/lower
+mount --bind "$IN" tmp/in
+mount --bind "$TOP" tmp/top
+mount --bind / tmp/lower
+pivot_root . .
+umount -l .
+cd /
 # A small image may keep dpkg from unpacking documents.
-rm -f "$TOP/root"/etc/dpkg/dpkg.cfg.d/*
-chroot "$TOP/root" /bin/bash -euc "$1"
-umount -l "$TOP/root"
-cd "$TOP/upper"
-{ find . -not -type d; find . -type d | while read -r d; do [ -d "/$d" ] || echo "$d"; done; } | grep -vE '^\\./(etc/dpkg|var/lib/dpkg|var/log|var/cache/man|run|tmp|dev|proc|sys|root)(/|$)' || true
+rm -f /etc/dpkg/dpkg.cfg.d/*
+/bin/bash -euc "$1"
+cd /tmp/top/upper
+{ find . -not -type d; find . -type d | while read -r d; do [ -d "/tmp/lower/$d" ] || echo "$d"; done; } |
+    grep -vE '^\\./(etc/dpkg|var/lib/dpkg|var/log|var/cache/man|run|tmp|dev|proc|sys|root)(/|$)' || true
 """
 
 
@@ -203,7 +210,7 @@ def clean_root(tmp, script, **env):
     top = os.path.join(tmp, "clean")
     os.mkdir(top)
     env = dict(os.environ, TOP=top, IN=os.path.join(tmp, "in"), LC_ALL="C.UTF-8", HOME="/root", **env)
-    line = ["unshare", "-m", "--propagation", "private", "/bin/bash", "-c", CLEAN_ROOT, "bash", script + "\necho '=== left'"]
+    line = ["unshare", "-m", "--propagation", "slave", "/bin/bash", "-c", CLEAN_ROOT, "bash", script + "\necho '=== left'"]
     done = run(line, env=env, timeout=120)
     said, left = done.stdout.split("=== left\n")
     return said + done.stderr, left.split()
