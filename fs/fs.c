@@ -103,7 +103,8 @@ static void fill_config(struct fs *fs, const struct fs_config *config, struct ca
         .free_percent = (unsigned)o->free_space,
         .append_flush_ms = o->append_flush,
         .listing_attributes = strcmp(o->attributes, "listing") == 0,
-        .keep_acl = o->keep_acl,
+        /* Without a key it can be neither read nor set. */
+        .keep_acl = o->keep_acl && !o->public_bucket,
         .background = strcmp(o->upload, "background") == 0,
         .upload_delay_ms = o->upload_delay,
         .defer_temp = o->defer_temp,
@@ -151,6 +152,8 @@ int fs_new(struct fs **out, const struct fs_config *config, struct oss_error *er
     };
     clock_gettime(CLOCK_REALTIME, &fs->root_attr.mtime);
     fs->root_attr.ctime = fs->root_attr.mtime;
+    if (config->options->public_bucket && config->options->keep_acl && !config->options->read_only)
+        log_info("without an access key the ACL of an object that is changed becomes that of the bucket");
     /* Whoever comes without a key may not ask. */
     r = config->options->public_bucket ? 0 : check_bucket(config->oss, err);
     if (r)

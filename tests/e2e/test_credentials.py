@@ -276,3 +276,20 @@ def test_a_public_bucket(server, mount_factory):
     m.unmount()
     done = harness.run(m.command(), check=False)
     assert done.returncode == 1 and "AccessDenied" in done.stderr, done.stderr
+
+
+def test_a_public_bucket_that_may_be_written(server, mount_factory):
+    """Nobody without a key may read an ACL: objects of others are changed all the same, and that is said once."""
+    for name in ("f", "g"):
+        server.plant(name, b"old")
+    with Client(server.port) as client:
+        assert client("PUT", BUCKET, None, {"acl": ""}, headers={"x-oss-acl": "public-read-write"}).status == 200
+    m = mount_factory(server, passwd_file=None, public_bucket=True)
+    write_file(m.p("f"), b"new")
+    write_file(m.p("new"), b"new")
+    with open(m.p("g"), "ab") as f:
+        f.write(b"er")
+    m.unmount()
+    assert {k: server.object(k) for k in server.files()} == {"f": b"new", "new": b"new", "g": b"older"}
+    assert m.stderr_text().count("without an access key the ACL") == 1
+    assert server.log("GetObjectACL") == []
