@@ -171,7 +171,15 @@ static bool is_base(struct cfile **files, size_t n, const char *key)
     return found;
 }
 
-void hidden_recover(struct cache *cache)
+static bool is_kept(char *const *keep, size_t n, const char *key)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(keep[i], key))
+            return true;
+    return false;
+}
+
+void hidden_recover(struct cache *cache, char *const *keep, size_t n_keep)
 {
     char path[4096], key[OSS_KEY_MAX + 2];
     struct cfile **files = NULL;
@@ -184,7 +192,7 @@ void hidden_recover(struct cache *cache)
     n = cfile_collect(cache, "", &files);
     while (n >= 0 && (e = readdir(dir))) {
         if (*e->d_name == '.' || strlen(e->d_name) != 2 * NAME_BYTES || make_key(cache, e->d_name, key) ||
-            is_base(files, (size_t)n, key))
+            is_kept(keep, n_keep, key) || is_base(files, (size_t)n, key))
             continue;
         log_info("removing the hidden object %s of an earlier daemon", key);
         remove_later(cache, key, true);

@@ -35,7 +35,10 @@ bool hidden_is(const struct cache *cache, const char *key);
  */
 int hidden_lost(struct cfile *cf, const char *key);
 
-/* At the mount, after the journals were taken up: removes what is left of earlier daemons. Does not wait. */
-void hidden_recover(struct cache *cache);
+/*
+ * At the mount, after the journals were taken up: removes what is left of earlier daemons, but for these keys. Does
+ * not wait.
+ */
+void hidden_recover(struct cache *cache, char *const *keep, size_t n_keep);
 
 #endif

@@ -1,4 +1,5 @@
 #include "append.h"
+#include "hidden.h"
 #include "record.h"
 
 #include "../oss/base_buf.h"
@@ -31,6 +32,7 @@ enum record_type {
     RECORD_MOVED,
     RECORD_SHARES = 16,
     RECORD_SYNCED,
+    RECORD_HIDDEN,
 };
 
 #define WANTS_CONTENT 1
@@ -203,6 +205,55 @@ int journal_commit(struct cfile *cf)
     buf_free(&payload);
     if (!r)
         cf->journal_committed = true;
+    return r;
+}
+
+int journal_hidden(struct cfile *cf, uint64_t start, uint64_t end)
+{
+    struct extent ex;
+    int r = 0;
+
+    if (cf->journal_fd < 0)
+        return 0;
+    for (uint64_t at = start; !r && at < end && extent_map_find(cf->map, at, &ex); at = ex.end) {
+        const struct base *base = ex.base == EXTENT_NEW ? NULL : cfile_base(cf, ex.base);
+        struct buf payload = BUF_INIT(8192);
+        uint64_t from = ex.start > start ? ex.start : start;
+
+        if (!base || !hidden_is(cf->cache, base->key))
+            continue;
+        record_put_int(&payload, from, 8);
+        record_put_int(&payload, ex.end < end ? ex.end : end, 8);
+        record_put_int(&payload, ex.base_offset + (from - ex.start), 8);
+        record_put_text(&payload, base->key);
+        record_put_object(&payload, base->info);
+        r = append(cf, RECORD_HIDDEN, &payload);
+        buf_free(&payload);
+    }
+    return r;
+}
+
+int journal_unhide(struct cfile *cf, uint64_t start, uint64_t end)
+{
+    struct buf payload = BUF_INIT(64);
+    bool any = false;
+    struct extent ex;
+    int r = 0;
+
+    for (uint64_t at = start; !any && cf->n_bases > 0 && at < end && extent_map_find(cf->map, at, &ex); at = ex.end) {
+        const struct base *base = ex.base == EXTENT_NEW ? NULL : cfile_base(cf, ex.base);
+
+        any = base && hidden_is(cf->cache, base->key);
+    }
+    if (!any || cf->journal_fd < 0)
+        return 0;
+    record_put_int(&payload, start, 8);
+    record_put_int(&payload, end, 8);
+    record_put_int(&payload, 0, 8);
+    record_put_text(&payload, "");
+    record_put_object(&payload, NULL);
+    r = append(cf, RECORD_HIDDEN, &payload);
+    buf_free(&payload);
     return r;
 }
 
@@ -437,15 +488,78 @@ static void leave_upload(struct record_reader *in, struct journal_state *s)
         in->bad = true;
 }
 
+static void free_shares(struct share **v, size_t *n)
+{
+    for (size_t i = 0; i < *n; i++) {
+        free((char *)(*v)[i].key);
+        oinfo_put((*v)[i].info);
+    }
+    free(*v);
+    *v = NULL;
+    *n = 0;
+}
+
 static void forget_shares(struct journal_state *s)
 {
-    for (size_t i = 0; i < s->n_shares; i++) {
-        free((char *)s->shares[i].key);
-        oinfo_put(s->shares[i].info);
+    free_shares(&s->shares, &s->n_shares);
+}
+
+static void get_share(struct record_reader *in, struct share *one)
+{
+    *one = (struct share){.start = record_get_int(in, 8), .key = NULL};
+    one->end = record_get_int(in, 8);
+    one->base_offset = record_get_int(in, 8);
+    one->key = record_get_text(in);
+    record_get_object(in, &one->info);
+    if (!one->key || one->start >= one->end)
+        in->bad = true;
+}
+
+/* Takes [start, end) out of what is hidden. */
+static void unhide(struct record_reader *in, struct journal_state *s, uint64_t start, uint64_t end)
+{
+    size_t n = s->n_hidden;
+
+    for (size_t i = 0; i < n; i++) {
+        struct share *one = &s->hidden[i], tail = *one;
+
+        if (one->end <= start || one->start >= end)
+            continue;
+        if (one->end > end) {
+            tail.start = end;
+            tail.base_offset += end - one->start;
+            tail.key = strdup(one->key);
+            if (!tail.key) {
+                in->bad = true;
+                return;
+            }
+            oinfo_get(tail.info);
+            s->hidden[s->n_hidden++] = tail; /* there is room: get_hidden() */
+        }
+        one->end = one->start < start ? start : one->start;
     }
-    free(s->shares);
-    s->shares = NULL;
-    s->n_shares = 0;
+}
+
+static void get_hidden(struct record_reader *in, struct journal_state *s)
+{
+    /* Each may be split once. */
+    struct share *v = realloc(s->hidden, (2 * s->n_hidden + 1) * sizeof(*v)), one;
+
+    get_share(in, &one);
+    if (v)
+        s->hidden = v;
+    if (!v || in->bad) {
+        in->bad = true;
+    } else {
+        unhide(in, s, one.start, one.end);
+        if (!in->bad && *one.key && one.info) {
+            v[s->n_hidden++] = one;
+            return;
+        }
+        in->bad = in->bad || *one.key;
+    }
+    free((char *)one.key);
+    oinfo_put(one.info);
 }
 
 static void get_shares(struct record_reader *in, struct journal_state *s)
@@ -460,13 +574,8 @@ static void get_shares(struct record_reader *in, struct journal_state *s)
         }
         s->shares = v;
         one = &v[s->n_shares++];
-        *one = (struct share){.start = record_get_int(in, 8), .key = NULL};
-        one->end = record_get_int(in, 8);
-        one->base_offset = record_get_int(in, 8);
-        one->key = record_get_text(in);
-        record_get_object(in, &one->info);
-        if (!one->key || !one->info || one->start >= one->end)
-            in->bad = true;
+        get_share(in, one);
+        in->bad = in->bad || !one->info;
     }
     s->shares_fresh = true;
 }
@@ -639,6 +748,7 @@ static bool apply(struct journal_state *s, enum record_type type, struct record_
         record_get_object(in, &s->object);
         /* What COMMIT wanted is in the bucket; a DIRTY after it stays to be answered for. */
         s->content = s->attrs = s->final = false;
+        free_shares(&s->hidden, &s->n_hidden);
         append_ended(s);
         return true;
     case RECORD_APPEND:
@@ -657,6 +767,9 @@ static bool apply(struct journal_state *s, enum record_type type, struct record_
         return true;
     case RECORD_SHARES:
         get_shares(in, s);
+        return true;
+    case RECORD_HIDDEN:
+        get_hidden(in, s);
         return true;
     case RECORD_KEY:
         get_key(in, s);
@@ -717,6 +830,7 @@ void journal_state_free(struct journal_state *s)
     oinfo_put(s->object);
     free(s->extents);
     forget_shares(s);
+    free_shares(&s->hidden, &s->n_hidden);
     free(s->parts);
     for (size_t i = 0; i < s->n_left; i++)
         free(s->left[i].key);

@@ -25,6 +25,9 @@
  *                                                                 in other objects, or elsewhere in its own
  *      COMMIT   attr, headers, flags, extents                     a flush, fsync or last close wants all up to here
  *                                                                 sent: before the first request for it
+ *      HIDDEN   u64 start, end, offset, text key, object          before the range may leave the disk: it is in a
+ *                                                                 hidden object as well (hidden.h). Key "": before
+ *                                                                 it is written over or cut off, it is there no more
  *      SYNCED   -                                                 the data file as that COMMIT names it was synced,
  *                                                                 and this journal is next (background mode)
  *      INTENT   time                                              before InitiateMultipartUpload; without a COMMIT
@@ -56,11 +59,11 @@
  *
  * What recovery makes of a journal: COMMIT without a later DIRTY: sent, going on with the parts that are there,
  * unless the object in the bucket is another than the one the changes are based on (then both are kept). Otherwise
- * the changes were never asked to be published: kept aside. Behind an APPEND a DIRTY is of more that was appended:
- * what APPEND speaks of is sent, if its CRC is still right, unless the object has it already; the rest is kept aside.
- * Upload ids that are not gone on with are aborted: those of a file without COMMIT, and any before the last one, or
- * before a KEY, that have no END. A PART may be older than the bytes of its range: it is believed where its CRC is
- * that of the bytes on disk.
+ * the changes were never asked to be published: kept aside, whole: what HIDDEN names is fetched first. Behind an
+ * APPEND a DIRTY is of more that was appended: what APPEND speaks of is sent, if its CRC is still right, unless the
+ * object has it already; the rest is kept aside. Upload ids that are not gone on with are aborted: those of a file
+ * without COMMIT, and any before the last one, or before a KEY, that have no END. A PART may be older than the bytes
+ * of its range: it is believed where its CRC is that of the bytes on disk.
  */
 #ifndef CACHE_JOURNAL_H
 #define CACHE_JOURNAL_H
@@ -79,6 +82,10 @@ const char *journal_boot_id(void);
 int journal_dirty(struct cfile *cf);
 /* Before attributes alone become something to be sent; and before an upload begins. */
 int journal_commit(struct cfile *cf);
+/* What of [start, end) stands in a hidden object, with or without a copy here. */
+int journal_hidden(struct cfile *cf, uint64_t start, uint64_t end);
+/* The same is about to be written over, or cut off. */
+int journal_unhide(struct cfile *cf, uint64_t start, uint64_t end);
 /* Of the multipart upload. */
 int journal_intent(struct cfile *cf);
 int journal_upload(struct cfile *cf, const char *id);
@@ -123,8 +130,10 @@ struct journal_state {
     size_t n_extents;
     struct share *shares; /* keys owned */
     size_t n_shares;
-    bool shares_fresh; /* the COMMIT that they belong to is still to come */
-    time_t intent;     /* of an Initiate without reply, else 0 */
+    bool shares_fresh;    /* the COMMIT that they belong to is still to come */
+    struct share *hidden; /* the same: what hidden objects have of what is unsent */
+    size_t n_hidden;
+    time_t intent; /* of an Initiate without reply, else 0 */
     char upload_id[OSS_UPLOADID_SIZE];
     bool streamed;              /* it was begun before COMMIT: without the times, and the attributes since */
     struct journal_part *parts; /* of upload_id; a later one of the same number wins */
@@ -166,5 +175,15 @@ int recover_check(struct cfile *cf, struct oss_object *now, struct oss_error *er
 /* The file's changes are not published but kept for the user, in aside/ of the state directory; says so in the log.
  */
 void recover_keep_aside(struct cfile *cf);
+
+/* The data file `number` and its journal, for this reason. */
+void recover_put_aside(const struct cache *cache, const char *number, const char *key, const char *why);
+
+/*
+ * rescue.c: the same for a file of which hidden objects have a part: that is fetched first. Until it is, the file,
+ * its journal and those objects stay as they are, for the next mount if need be. Takes `s` over and leaves it empty.
+ * Does not wait. 0 or -ENOMEM.
+ */
+int rescue(struct cache *cache, const char *number, struct journal_state *s, const char *why);
 
 #endif

@@ -35,7 +35,7 @@ static int move_aside(const struct cache *cache, const char *name)
 }
 
 /* A data file with its journal; `why` ends the log line. */
-static void keep_aside(const struct cache *cache, const char *number, const char *key, const char *why)
+void recover_put_aside(const struct cache *cache, const char *number, const char *key, const char *why)
 {
     char journal[64];
     int r;
@@ -68,8 +68,8 @@ void recover_keep_aside(struct cfile *cf)
     cf->has_data = false; /* who has it open reads on from the descriptor */
     pthread_mutex_unlock(&cf->mu);
     if (key)
-        keep_aside(cf->cache, number, key,
-                   "the object in the bucket was changed meanwhile, so nothing was overwritten");
+        recover_put_aside(cf->cache, number, key,
+                          "the object in the bucket was changed meanwhile, so nothing was overwritten");
     free(key);
     cfile_orphan(cf);
 }
@@ -308,6 +308,9 @@ static bool plausible(const struct cache *cache, const struct journal_state *s)
 
     if (s->append && (s->append_from > s->attr.size || s->append_length != s->attr.size - s->append_from))
         return false;
+    for (size_t i = 0; i < s->n_hidden; i++)
+        if (!hidden_is(cache, s->hidden[i].key) || s->hidden[i].end > cache->config.limits.object_max)
+            return false;
     return n > 0 && n <= OSS_KEY_MAX && s->attr.size <= cache->config.limits.object_max;
 }
 
@@ -337,7 +340,27 @@ static bool of_this_boot(const char *path)
            st.st_mtim.tv_sec > now.tv_sec - up.tv_sec;
 }
 
-static void recover_one(struct cache *cache, const char *number)
+/* The keys of hidden objects that are still needed. */
+struct keys {
+    char **v;
+    size_t n;
+};
+
+static int keep_hidden(struct keys *keys, const struct journal_state *s)
+{
+    for (size_t i = 0; i < s->n_hidden; i++) {
+        char **v = realloc(keys->v, (keys->n + 1) * sizeof(*v));
+
+        if (v)
+            keys->v = v;
+        if (!v || !(v[keys->n] = strdup(s->hidden[i].key)))
+            return -ENOMEM;
+        keys->n++;
+    }
+    return 0;
+}
+
+static void recover_one(struct cache *cache, const char *number, struct keys *hidden)
 {
     struct journal_state s;
     char path[4096];
@@ -352,7 +375,8 @@ static void recover_one(struct cache *cache, const char *number)
         if (r == -ENODATA && of_this_boot(path))
             remove_pair(cache, number);
         else
-            keep_aside(cache, number, "an unknown file", "its journal cannot be read, or is of a newer version");
+            recover_put_aside(cache, number, "an unknown file",
+                              "its journal cannot be read, or is of a newer version");
         return;
     }
     if (s.committed && s.more && s.same_boot && plausible(cache, &s))
@@ -370,8 +394,14 @@ static void recover_one(struct cache *cache, const char *number)
         why = "it was not closed when the daemon ended";
     if (why) {
         abort_left_behind(cache, &s);
-        if (has_bytes(cache, number))
-            keep_aside(cache, number, s.key, why);
+        if (s.n_hidden > 0 && plausible(cache, &s) && has_bytes(cache, number) && !(r = keep_hidden(hidden, &s)))
+            r = rescue(cache, number, &s, why);
+        if (r)
+            log_err("unsent changes of %s are not whole: %s", s.key, strerror(-r));
+        if (!s.key) {
+            /* on its way */
+        } else if (has_bytes(cache, number))
+            recover_put_aside(cache, number, s.key, why);
         else
             remove_pair(cache, number);
     } else if (!s.content && !s.attrs) {
@@ -385,7 +415,7 @@ static void recover_one(struct cache *cache, const char *number)
         r = restore(cache, number, path, &s);
         if (r) {
             abort_left_behind(cache, &s);
-            keep_aside(cache, number, s.key ? s.key : "a file", strerror(-r));
+            recover_put_aside(cache, number, s.key ? s.key : "a file", strerror(-r));
         }
     }
     journal_state_free(&s);
@@ -427,6 +457,7 @@ static int read_names(const char *path, char ***out, size_t *count)
 int cache_recover(struct cache *cache)
 {
     char path[4096];
+    struct keys hidden = {0};
     char **names = NULL;
     size_t n = 0;
     int r;
@@ -441,7 +472,7 @@ int cache_recover(struct cache *cache)
 
         if (len > strlen(SUFFIX) && !strcmp(names[i] + len - strlen(SUFFIX), SUFFIX)) {
             names[i][len - strlen(SUFFIX)] = '\0';
-            recover_one(cache, names[i]);
+            recover_one(cache, names[i], &hidden);
         } else if (!journaled) {
             remove_pair(cache, names[i]); /* a clean copy */
         }
@@ -450,6 +481,9 @@ int cache_recover(struct cache *cache)
         free(names[i]);
     free(names);
     if (!r)
-        hidden_recover(cache);
+        hidden_recover(cache, hidden.v, hidden.n);
+    for (size_t i = 0; i < hidden.n; i++)
+        free(hidden.v[i]);
+    free(hidden.v);
     return r;
 }

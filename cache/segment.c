@@ -1,4 +1,5 @@
 #include "hidden.h"
+#include "journal.h"
 #include "stream.h"
 
 #include "../oss/base_log.h"
@@ -161,6 +162,9 @@ static int adopt(struct stream *st, const struct oss_object *made)
         /* What was written since is newer, and stays; what was cut off is not in the map any more. */
         r = extent_map_settle(cf->map, p->offset, p->offset + p->part.size, p->epoch, id, p->offset - st->start);
     }
+    /* What of it has no copy here any more must be found after a crash. */
+    if (!r)
+        r = journal_hidden(cf, st->start, st->start + st->n_parts * st->part_size);
     /* An object that nothing refers to goes at once. */
     if (id >= 0)
         cfile_prune_bases(cf);

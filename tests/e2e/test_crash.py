@@ -315,7 +315,30 @@ WORKLOADS.update(
 )
 
 
+# Of files that the cache does not hold, what has left it stands in hidden objects.
+WORKLOADS["segments"] = [
+    ("open", "a", "a", C | X),
+    ("write", "a", 7 * MB // 2, 1, None),
+    ("write", "a", 5000, 2, 3 * MB // 2),
+    ("close", "a"),
+    ("open", "b", "b", C | X),
+    ("write", "b", 3 * MB, 3, None),
+    ("fsync", "b"),
+    ("write", "b", 2 * MB, 4, None),
+    ("close", "b"),
+    ("open", "c", "c.tmp", C | X),
+    ("write", "c", 3 * MB, 5, None),
+    ("ftruncate", "c", 2 * MB),
+    ("rename", "c.tmp", "c"),
+    ("write", "c", 2 * MB, 6, 2 * MB),
+    ("write", "c", 5000, 7, 9 * MB // 4),
+    ("write", "c", 70, 8, 5 * MB // 4),
+]
+
+
 def options_of(name):
+    if name == "segments":
+        return dict(OPTIONS, cache_size=2)
     return dict(OPTIONS, upload="background") if name.startswith("background:") else OPTIONS
 
 
