@@ -710,6 +710,69 @@ def test_uploads_of_others_are_left_alone():
         s.verify(ops)
 
 
+# ------------------------------------------------------------------------------------------ beyond the cache
+
+
+LARGE = [("open", "c", "large", C | X), ("write", "c", 7 * MB // 2, 1, None), ("write", "c", 5000, 2, 3 * MB // 2)]
+
+
+def hidden_objects(s):
+    return [k for k in s.server.files() if k.startswith(".ossmount-hidden/")]
+
+
+def hang_mount(s, ops, op, **where):
+    """A mount that is killed when a request hangs; `ops`: what it is to do, None: nothing but to recover."""
+    s.server.fault("hang", op=op, count=-1, **where)
+    m = s.mount()
+    if ops:
+        s.work(m, ops)
+    wait_until(lambda: s.server.faults()[0]["hits"], 60 * harness.slow_factor(), op)
+    m.kill()
+    if ops:
+        s.wait_work(m)
+    s.server.clear_faults()
+    s.log_text += m.stderr_text()
+
+
+@pytest.mark.parametrize("op", ["UploadPartCopy", "CompleteMultipartUpload"])
+def test_kill_with_hidden_bases(op):
+    """Behind COMMIT, and once more while the next mount goes on: the object is made of what hidden objects hold."""
+    ops = LARGE + [("close", "c")]
+    with Stage(None, options=options_of("segments")) as s:
+        hang_mount(s, ops, op, key="large")
+        assert hidden_objects(s)
+        hang_mount(s, None, op, key="large")
+        assert hidden_objects(s) and "large" not in s.server.files()
+        s.recover()
+        s.verify(ops)
+
+
+def test_kill_while_rescuing():
+    """
+    A file that was never closed, most of which only hidden objects have: the mount that fetches it is killed, the next
+    one is refused; the third keeps it aside whole, and then nothing of it is left in the bucket.
+    """
+    with Stage(None, options=options_of("segments")) as s:
+        m = s.mount()
+        s.work(m, LARGE)
+        s.wait_work(m)
+        m.kill()
+        before = hidden_objects(s)
+        assert before
+        s.server.reset()
+        hang_mount(s, None, "GetObject")
+        assert set(hidden_objects(s)) == set(before) and not crash.listing(s.cache, "aside")
+        s.server.fault("status", op="GetObject", status=403, code="AccessDenied", count=-1)
+        m = s.mount()
+        m.unmount(60)
+        crash.check_log(m, "AccessDenied", "stay in .* until a mount can fetch the rest")
+        assert "until a mount can fetch the rest" in m.stderr_text()
+        assert set(hidden_objects(s)) == set(before) and crash.listing(s.cache, "data")
+        s.server.clear_faults()
+        s.recover()
+        s.verify(LARGE)
+
+
 # ------------------------------------------------------------------------------------------------- conflicts
 
 

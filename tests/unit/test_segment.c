@@ -1,6 +1,7 @@
 /* Files larger than the cache: what is beyond it leaves in segments, and is read, changed and published all the same.
  */
 #include "../../cache/hidden.h"
+#include "../../cache/journal.h"
 #include "../../cache/stream.h"
 
 #include "cache_rig.h"
@@ -314,6 +315,48 @@ static void test_random(void **state)
     expect_clean(0);
 }
 
+/* What the journal says of an unclosed file is what hidden objects have of it, and nothing that was written since. */
+static void test_journal_of_unclosed(void **state)
+{
+    struct cfile *cf = rig_create(&rig, "f");
+    const uint64_t over = SIZE / 2 + 7;
+    struct journal_state s;
+    uint64_t hidden = 0;
+    unsigned segments;
+    char path[300];
+
+    (void)state;
+    write_all(cf, a, SIZE, 0);
+    assert_int_equal(try_write(cf, b, 10, over), 0);
+    do {
+        usleep(1000);
+        pthread_mutex_lock(&cf->mu);
+        segments = cf->segments;
+        snprintf(path, sizeof(path), "%s.journal", cf->path);
+        pthread_mutex_unlock(&cf->mu);
+    } while (segments > 0);
+    assert_int_equal(journal_read(path, &s), 0);
+    assert_false(s.committed);
+    for (size_t i = 0; i < s.n_hidden; i++) {
+        const struct share *one = &s.hidden[i];
+        size_t n = one->end - one->start, size;
+        char *content;
+
+        assert_false(n > 0 && one->start < over + 10 && one->end > over);
+        assert_int_equal(fake_oss_content(rig.fake, one->key, &content, &size), 0);
+        assert_true(one->base_offset + n <= size);
+        assert_memory_equal(content + one->base_offset, a + one->start, n);
+        hidden += n;
+        free(content);
+    }
+    assert_true(hidden >= SIZE - CACHE - 10);
+    journal_state_free(&s);
+    assert_int_equal(rig_flush(cf), 0);
+    memcpy(a + over, b, 10);
+    rig_expect(&rig, "f", a, SIZE);
+    cfile_close(cf, true);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -331,6 +374,7 @@ int main(void)
         TEST(test_no_complete),
         TEST(test_two_files),
         TEST(test_random),
+        TEST(test_journal_of_unclosed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
