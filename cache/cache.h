@@ -101,6 +101,10 @@ uint64_t cache_hidden_keys(struct cache *cache);
 /* The directory's marker is made with these attributes; -EEXIST is the caller's to check. */
 void cache_mkdir(struct cache *cache, const char *key, const struct attr *attr, cache_done *done, void *arg);
 
+/* The empty file `key` is made in the bucket, if no host has made one: else -EEXIST, and the name is asked for anew.
+ */
+void cache_claim(struct cache *cache, const char *key, const struct attr *attr, cache_done *done, void *arg);
+
 /* -ENOTEMPTY when the bucket has anything below it (asked), or unsent files are. */
 void cache_rmdir(struct cache *cache, const char *key, cache_done *done, void *arg);
 

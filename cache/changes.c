@@ -170,7 +170,65 @@ static int put_text(struct cache *cache, const char *key, char *text, const stru
     return r;
 }
 
+/* Headers of a new file, as its upload would send them. 0 or -ENOMEM. */
+static int headers_of_new(struct cache *cache, const char *key, const struct attr *attr, struct kvlist *out)
+{
+    const struct headers *rules = cache->config.headers;
+    const char *path = cache_path_of(cache, key);
+    bool unused;
+    int r = headers_describe(rules, path, out);
+
+    if (!r)
+        r = attr_to_headers(out, attr);
+    if (!r)
+        r = headers_request(rules, path, HEADERS_PUT, NULL, out, &unused);
+    if (!r && *headers_acl(rules, path))
+        r = kv_set(out, "x-oss-object-acl", headers_acl(rules, path));
+    return r;
+}
+
+/* PutObject of an empty file where there is nothing. On a worker. */
+static int claim_key(struct cache *cache, const char *key, const struct attr *attr)
+{
+    struct oss_source source = {.read = body_of_text};
+    struct kvlist headers = {0};
+    struct oss_put_opts opts = {.headers = &headers, .forbid_overwrite = true};
+    struct oss_object object = {0};
+    struct oss_error err = {0};
+    struct oinfo *info;
+    int r = headers_of_new(cache, key, attr, &headers);
+
+    attr_store_forget(cache->attrs, key);
+    if (!r)
+        r = cache->oss->ops->put(cache->oss, key, &source, &opts, &object, &err);
+    if (r == -EEXIST) {
+        forget_known(cache, key);
+    } else if (r) {
+        cache_log_error("creating", key, &err);
+        note_refused(cache, &err);
+    } else {
+        for (size_t i = 0; i < headers.n; i++)
+            kv_add(&object.headers, headers.v[i].name, headers.v[i].value);
+        info = made_info(&object, attr, false, NULL);
+        put_known(cache, key, META_FILE, info);
+        oinfo_put(info);
+    }
+    oss_object_free(&object);
+    kv_free(&headers);
+    return r;
+}
+
 /* ----------------------------------------------------------------------------------------- mkdir, symlink */
+
+static void claim_run(struct job *job)
+{
+    struct request *q = list_entry(job, struct request, job);
+    int r = claim_key(q->cache, q->key, &q->attr);
+
+    if (!r)
+        touch_parent(q->cache, q->key);
+    request_end(q, r);
+}
 
 static void mkdir_run(struct job *job)
 {
@@ -233,6 +291,19 @@ static void request_change(struct request *q, struct oinfo *info)
         q->change.begin = request_begin;
     cfile_change(cf, &q->change);
     cfile_release(cf);
+}
+
+void cache_claim(struct cache *cache, const char *key, const struct attr *attr, cache_done *done, void *arg)
+{
+    struct request *q = request_new(cache, key, done, arg);
+
+    if (!q) {
+        done(arg, -ENOMEM);
+        return;
+    }
+    q->attr = *attr;
+    q->job.run = claim_run;
+    request_change(q, NULL);
 }
 
 void cache_mkdir(struct cache *cache, const char *key, const struct attr *attr, cache_done *done, void *arg)

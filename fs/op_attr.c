@@ -200,7 +200,10 @@ static void open_attr_known(void *arg, int r, struct oinfo *info, int64_t ttl_ms
         open_attr_followed(call, 0);
 }
 
-/* A removed directory that is still somebody's, as an open descriptor or the working directory. */
+/*
+ * A removed directory that is still somebody's, as an open descriptor or the working directory. A change of its
+ * attributes is answered as made, and lasts for the answer: nobody will see them any more.
+ */
 static void reply_detached(struct call *call)
 {
     const struct attr_defaults *d = &call->fs->defaults;
@@ -208,6 +211,13 @@ static void reply_detached(struct call *call)
     struct stat st;
 
     attr.mode |= S_ISDIR(attr.mode) ? d->dir_mode : d->file_mode;
+    if (call->set & FUSE_SET_ATTR_MODE)
+        attr.mode = call->inode->type | (call->attr.mode & 07777);
+    if (call->set & FUSE_SET_ATTR_UID)
+        attr.uid = call->attr.uid;
+    if (call->set & FUSE_SET_ATTR_GID)
+        attr.gid = call->attr.gid;
+    attr.mtime = call->attr.mtime;
     attr_to_stat(&attr, call->inode->ino, true, &st);
     call_reply_attr(call, &st, 0);
 }
@@ -379,6 +389,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct
     call->cf = inode_cfile(fs->inodes, call->inode);
     if (call->cf)
         setattr_cfile(call, call->cf, true);
+    else if (call->inode->detached && S_ISDIR(call->inode->type))
+        reply_detached(call);
     else
         call_with_info(call, setattr_known);
 }

@@ -136,6 +136,16 @@ void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 /* --------------------------------------------------------------------------------------------- reading */
 
+/* What a readdir is answered with. */
+struct entries {
+    char *data;
+    size_t size, used;
+    uint64_t *inos; /* looked up by readdirplus, room for all that can be in it */
+    size_t n_inos;
+};
+
+#define ENTRY_PLUS_MIN 128 /* bytes: an entry of readdirplus is longer (struct fuse_direntplus) */
+
 struct known {
     struct attr attr;
     int64_t ttl_ms; /* 0: not known */
@@ -174,9 +184,11 @@ static bool entry_attr(struct fs *fs, struct dir *dir, const char *key, const ch
  * (inode number 0): the kernel asks for it when a program does.
  */
 static bool add_entry(struct fs *fs, fuse_req_t req, struct dir *dir, const char *key, size_t index, bool plus,
-                      char *out, size_t room, size_t *used)
+                      struct entries *out)
 {
     struct fuse_entry_param e = {.attr.st_ino = 0xffffffff};
+    size_t room = out->size - out->used;
+    char *at = out->data + out->used;
     const struct meta_name *n = index >= 2 ? &dir->names.v[index - 2] : NULL;
     const char *name = index == 0 ? "." : index == 1 ? ".." : n->name;
     struct inode *inode = NULL;
@@ -192,40 +204,47 @@ static bool add_entry(struct fs *fs, fuse_req_t req, struct dir *dir, const char
         e.attr.st_mode = known.attr.mode;
         inode = plus ? inode_lookup(fs->inodes, dir->inode, name, known.attr.mode & S_IFMT) : NULL;
         if (inode) {
-            e.ino = inode->ino;
+            e.ino = out->inos[out->n_inos++] = inode->ino;
             e.attr_timeout = e.entry_timeout = (double)known.ttl_ms / 1000;
             attr_to_stat(&known.attr, inode->ino, false, &e.attr);
             inode_put(fs->inodes, inode);
         }
     }
     if (plus)
-        fuse_add_direntry_plus(req, out, room, name, &e, (off_t)index + 1);
+        fuse_add_direntry_plus(req, at, room, name, &e, (off_t)index + 1);
     else
-        fuse_add_direntry(req, out, room, name, &e.attr, (off_t)index + 1);
-    *used = need;
+        fuse_add_direntry(req, at, room, name, &e.attr, (off_t)index + 1);
+    out->used += need;
     return true;
 }
 
-/* As many entries from `offset` on as fit into `size` bytes; malloc'ed, NULL when out of memory. */
-static char *fill_entries(struct fs *fs, fuse_req_t req, struct dir *dir, size_t size, off_t offset, bool plus,
-                          size_t *used)
+/* As many entries from `offset` on as fit into `size` bytes. 0 or -ENOMEM; entries_end() in either case. */
+static int fill_entries(struct fs *fs, fuse_req_t req, struct dir *dir, size_t size, off_t offset, bool plus,
+                        struct entries *out)
 {
-    char *out = malloc(size), key[OSS_KEY_MAX + 2];
-    bool removed = inode_key(fs->inodes, dir->inode, key) != 0;
+    bool removed;
+    char key[OSS_KEY_MAX + 2];
 
-    *used = 0;
-    if (!out)
-        return NULL;
+    *out = (struct entries){.data = malloc(size), .size = size};
+    out->inos = plus ? calloc(size / ENTRY_PLUS_MIN + 1, sizeof(*out->inos)) : NULL;
+    if (!out->data || (plus && !out->inos))
+        return -ENOMEM;
+    removed = inode_key(fs->inodes, dir->inode, key) != 0;
     pthread_mutex_lock(&dir->mu);
-    for (size_t i = (size_t)offset; i < dir->names.n + 2; i++) {
-        size_t n;
-
-        if (!add_entry(fs, req, dir, removed ? NULL : key, i, plus, out + *used, size - *used, &n))
+    for (size_t i = (size_t)offset; i < dir->names.n + 2; i++)
+        if (!add_entry(fs, req, dir, removed ? NULL : key, i, plus, out))
             break;
-        *used += n;
-    }
     pthread_mutex_unlock(&dir->mu);
-    return out;
+    return 0;
+}
+
+/* `got`: the kernel has the entries, and will forget the inodes that it has looked up so. */
+static void entries_end(struct fs *fs, struct entries *entries, bool got)
+{
+    for (size_t i = 0; !got && i < entries->n_inos; i++)
+        inode_forget(fs->inodes, entries->inos[i], 1);
+    free(entries->data);
+    free(entries->inos);
 }
 
 /* A rewound directory shows what is there now. */
@@ -233,21 +252,20 @@ static void rewound(void *arg, int r)
 {
     struct call *call = arg;
     struct fs *fs = call->fs;
+    struct entries entries;
     char key[OSS_KEY_MAX + 2];
-    size_t used;
-    char *out;
+    bool got = false;
 
     if (!r && !inode_key(fs->inodes, call->dir->inode, key))
         load(fs, call->dir, key);
     pthread_mutex_lock(&call->dir->mu);
     call->dir->fresh = false;
     pthread_mutex_unlock(&call->dir->mu);
-    out = fill_entries(fs, call->req, call->dir, call->size, 0, call->set, &used);
-    if (out)
-        call_reply_buf(call, out, used);
-    else
+    if (fill_entries(fs, call->req, call->dir, call->size, 0, call->set, &entries))
         call_reply_err(call, -ENOMEM);
-    free(out);
+    else
+        got = call_reply_buf(call, entries.data, entries.used);
+    entries_end(fs, &entries, got);
 }
 
 static void read_dir(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi, bool plus)
@@ -255,10 +273,9 @@ static void read_dir(fuse_req_t req, size_t size, off_t offset, struct fuse_file
     struct fs *fs = fs_of(req);
     struct dir *dir = dir_of(fi);
     char key[OSS_KEY_MAX + 2];
+    struct entries entries;
     struct call *call;
-    bool first;
-    size_t used;
-    char *out;
+    bool first, got = false;
 
     pthread_mutex_lock(&dir->mu);
     first = dir->fresh || offset > 0;
@@ -275,12 +292,11 @@ static void read_dir(fuse_req_t req, size_t size, off_t offset, struct fuse_file
         cache_list(fs->cache, key, rewound, call);
         return;
     }
-    out = fill_entries(fs, req, dir, size, offset, plus, &used);
-    if (out)
-        fuse_reply_buf(req, out, used);
-    else
+    if (fill_entries(fs, req, dir, size, offset, plus, &entries))
         fuse_reply_err(req, ENOMEM);
-    free(out);
+    else
+        got = !fuse_reply_buf(req, entries.data, entries.used);
+    entries_end(fs, &entries, got);
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)

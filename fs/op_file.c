@@ -153,18 +153,16 @@ static struct cfile *make_file(struct call *call, int *r)
     return cf;
 }
 
-static void create_now(void *arg, int r)
+/* Answers with an open of `cf`, which it takes over, or with the error. */
+static void created(struct call *call, struct cfile *cf, int r)
 {
-    struct call *call = arg;
     struct fs *fs = call->fs;
     struct fuse_entry_param e = {.entry_timeout = (double)fs->ttl_ms / 1000,
                                  .attr_timeout = (double)fs->ttl_ms / 1000};
     struct fuse_file_info fi = {.flags = call->set};
     struct inode *inode = NULL;
     struct file *file = NULL;
-    struct cfile *cf;
 
-    cf = make_file(call, &r);
     if (!r) {
         inode = inode_lookup(fs->inodes, call->parent, call->name, S_IFREG);
         file = inode ? file_new(fs, inode, cf, true) : NULL;
@@ -189,6 +187,55 @@ static void create_now(void *arg, int r)
         }
     }
     inode_put(fs->inodes, inode);
+}
+
+static void claimed_known(void *arg, int r, struct oinfo *info, int64_t ttl_ms)
+{
+    struct call *call = arg;
+    char dir[OSS_KEY_MAX + 2], key[OSS_KEY_MAX + 2];
+    struct cfile *cf = NULL;
+
+    (void)ttl_ms;
+    if (r == -ENOENT || (!r && !S_ISREG(info->attr.mode)))
+        r = -ESTALE; /* removed or replaced at once */
+    if (!r)
+        r = parent_key(call->fs, call->parent, call->name, false, dir, key);
+    if (!r && !(cf = cfile_open(call->fs->cache, key, info, NULL, true)))
+        r = -ENOMEM;
+    created(call, cf, r);
+}
+
+/* excl=strict: the object is there, and nobody else has made it. */
+static void claimed(void *arg, int r)
+{
+    struct call *call = arg;
+    char dir[OSS_KEY_MAX + 2];
+
+    if (!r)
+        r = inode_key(call->fs->inodes, call->parent, dir);
+    if (r)
+        call_reply_err(call, r);
+    else
+        cache_lookup(call->fs->cache, dir, call->name, claimed_known, call);
+}
+
+static void create_now(void *arg, int r)
+{
+    struct call *call = arg;
+    struct fs *fs = call->fs;
+    char dir[OSS_KEY_MAX + 2], key[OSS_KEY_MAX + 2];
+    struct cfile *cf;
+
+    if ((call->set & O_EXCL) && !strcmp(fs->options->excl, "strict")) {
+        r = parent_key(fs, call->parent, call->name, false, dir, key);
+        if (r)
+            call_reply_err(call, r);
+        else
+            cache_claim(fs->cache, key, &call->attr, claimed, call);
+        return;
+    }
+    cf = make_file(call, &r);
+    created(call, cf, r);
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)

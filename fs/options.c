@@ -60,6 +60,8 @@ static const struct option_spec table[] = {
      "how long a listing or an attribute is believed before the bucket is asked again", AT(stat_cache_expire)},
     {"attributes", OPTION_TEXT, "", 0, 0, 1, "full", "full|listing",
      "listing: no object carries modes, owners or times, so a listing tells all and no HEAD is sent", AT(attributes)},
+    {"excl", OPTION_TEXT, "", 0, 0, 1, "host", "host|strict",
+     "O_EXCL holds on this host, or strict: among all hosts, by an empty PUT at once that replaces nothing", AT(excl)},
     {"cache_dir", OPTION_PATH, "", 0, 0, 1, NULL, "DIR",
      "where unsent and cached data lives; else /var/lib/ossmount (root), ~/.local/state/ossmount", AT(cache_dir)},
     {"cache_size", OPTION_COUNT, "MB", 0, INT64_C(1) << 40, MB, "0", "N",
@@ -642,6 +644,10 @@ static int finish(const struct parse *p)
                            o->metadata_url);
     if (strcmp(o->attributes, "full") != 0 && strcmp(o->attributes, "listing") != 0)
         return message_set(p->message, -EINVAL, "attributes=%.40s: give full or listing", o->attributes);
+    if (strcmp(o->excl, "host") != 0 && strcmp(o->excl, "strict") != 0)
+        return message_set(p->message, -EINVAL, "excl=%.40s: give host or strict", o->excl);
+    if (strcmp(o->excl, "strict") == 0 && o->forbid_overwrite && strcmp(o->forbid_overwrite, "no") != 0)
+        return message_set(p->message, -EINVAL, "excl=strict and forbid_overwrite exclude each other");
     if (strcmp(o->upload, "close") != 0 && strcmp(o->upload, "background") != 0)
         return message_set(p->message, -EINVAL, "upload=%.40s: give upload=close or upload=background", o->upload);
     if (o->cname && o->use_path_request_style)

@@ -52,6 +52,7 @@ struct options {
     int64_t append_flush;                        /* ms; 0: only when it is asked for */
     int64_t stat_cache_expire;                   /* ms */
     char *attributes;                            /* "full" or "listing" */
+    char *excl;                                  /* "host" or "strict" */
     int64_t cache_size;                          /* bytes; 0: a tenth of the disk, at most 10 GiB */
     int64_t free_space;                          /* percent of the disk */
 

@@ -311,11 +311,12 @@ void call_reply_text(struct call *call, const char *text)
     call_free(call);
 }
 
-void call_reply_buf(struct call *call, const void *data, size_t n)
+bool call_reply_buf(struct call *call, const void *data, size_t n)
 {
-    if (claim(call))
-        fuse_reply_buf(call->req, data, n);
+    bool got = claim(call) && !fuse_reply_buf(call->req, data, n);
+
     call_free(call);
+    return got;
 }
 
 void call_reply_written(struct call *call, size_t n)

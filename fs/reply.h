@@ -67,8 +67,8 @@ void call_reply_entry(struct call *call, struct inode *inode, const struct attr 
 void call_reply_absent(struct call *call, int64_t ttl_ms);                /* ENOENT that may be remembered */
 bool call_reply_open(struct call *call, const struct fuse_file_info *fi); /* false: nobody got it, no release comes */
 bool call_reply_create(struct call *call, const struct fuse_entry_param *e, const struct fuse_file_info *fi);
-void call_reply_text(struct call *call, const char *text); /* readlink */
-void call_reply_buf(struct call *call, const void *data, size_t n);
+void call_reply_text(struct call *call, const char *text);          /* readlink */
+bool call_reply_buf(struct call *call, const void *data, size_t n); /* false: nobody got it */
 void call_reply_written(struct call *call, size_t n);
 void call_reply_view(struct call *call, const struct cfile_view *view); /* read */
 void call_reply_xattr(struct call *call, const void *data, size_t n,

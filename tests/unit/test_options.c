@@ -234,6 +234,8 @@ static void test_bad_values(void **state)
     bad_option("url needs a value: url=URL", "url=");
     bad_option("passwd_file needs a value: passwd_file=FILE", "passwd_file");
     bad_option("exclude each other", "cname,use_path_request_style");
+    bad_option("give host or strict", "excl=yes");
+    bad_option("exclude each other", "excl=strict,forbid_overwrite=yes");
 }
 
 static void test_unknown(void **state)
