@@ -6,9 +6,10 @@
  * One worker makes durable all that has come in since it last began: the COMMITs first, then every data file, then
  * SYNCED and every journal, at last the directory. SYNCED is what recovery believes after a power cut (journal.h).
  *
- * Versions of a file are not told apart on disk. So that what was closed is not written over before it is sent, an
- * open for writing waits for it (cache_await_sent()), and a COMMIT for the end of a running upload. What is fsynced
- * and then written on under the same handle is sent at the next fsync or close, with whatever is there then.
+ * Versions of a file are not told apart on disk. So that what was closed or fsynced is not written over before it is
+ * sent, an open for writing, a write and a truncation wait for it (cfile_await_sent()), and a COMMIT for the end of a
+ * running upload. Where it cannot be sent the file is written on all the same, and the next fsync or close has the
+ * word.
  */
 #include "journal.h"
 
@@ -275,19 +276,32 @@ void cfile_sync(struct cfile *cf, cache_done *done, void *arg)
     sync_queue(s);
 }
 
+bool cfile_must_await_sent(struct cfile *cf)
+{
+    bool unsent;
+
+    pthread_mutex_lock(&cf->mu);
+    unsent = background_wanted(cf) && !cf->orphan && cf->data_gen > cf->data_sent_gen && cf->journal_committed &&
+             cf->state != CFILE_ERROR;
+    pthread_mutex_unlock(&cf->mu);
+    return unsent;
+}
+
+bool cfile_await_sent(struct cfile *cf, cache_done *done, void *arg)
+{
+    bool unsent = cfile_must_await_sent(cf);
+
+    if (unsent)
+        cfile_flush(cf, done, arg);
+    return unsent;
+}
+
 bool cache_await_sent(struct cache *cache, const char *key, cache_done *done, void *arg)
 {
     struct cfile *cf = cache->config.background ? cfile_find(cache, key) : NULL;
-    bool unsent;
+    bool unsent = cf && cfile_await_sent(cf, done, arg);
 
-    if (!cf)
-        return false;
-    pthread_mutex_lock(&cf->mu);
-    unsent = cf->opens == 0 && !cf->orphan && cf->data_gen > cf->data_sent_gen && cf->journal_committed &&
-             cf->state != CFILE_ERROR;
-    pthread_mutex_unlock(&cf->mu);
-    if (unsent)
-        cfile_flush(cf, done, arg);
-    cfile_release(cf);
+    if (cf)
+        cfile_release(cf);
     return unsent;
 }

@@ -274,6 +274,10 @@ void cfile_sync(struct cfile *cf, cache_done *done, void *arg);
  * `done` is called when that has ended, well or not; false: nothing of the kind.
  */
 bool cache_await_sent(struct cache *cache, const char *key, cache_done *done, void *arg);
+/* The same before an open file is written to or cut off: what was closed or fsynced of it is sent first. */
+bool cfile_await_sent(struct cfile *cf, cache_done *done, void *arg);
+/* Is there anything to wait for? */
+bool cfile_must_await_sent(struct cfile *cf);
 
 /*
  * Is the content empty, not yet published, and not written since it was emptied or made? `replaces` tells

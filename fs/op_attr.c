@@ -358,6 +358,24 @@ static void setattr_root(struct fs *fs, fuse_req_t req, const struct stat *st, i
     fuse_reply_attr(req, &now, (double)fs->ttl_ms / 1000);
 }
 
+/* Of an open file, by its descriptor or by its path; what was fsynced before is in the bucket, or could not be sent.
+ */
+static void setattr_handle(void *arg, int r)
+{
+    struct call *call = arg;
+
+    (void)r;
+    setattr_cfile(call, call->cf, false);
+}
+
+static void setattr_path(void *arg, int r)
+{
+    struct call *call = arg;
+
+    (void)r;
+    setattr_cfile(call, call->cf, true);
+}
+
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
@@ -383,12 +401,15 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct
         if (set & FUSE_SET_ATTR_SIZE)
             file_of(fi)->wrote = true;
         call->cf = cfile_hold(file_of(fi)->cf);
-        setattr_cfile(call, call->cf, false);
+        if (!(set & FUSE_SET_ATTR_SIZE) || !cfile_await_sent(call->cf, setattr_handle, call))
+            setattr_handle(call, 0);
         return;
     }
     call->cf = inode_cfile(fs->inodes, call->inode);
+    if (call->cf && (set & FUSE_SET_ATTR_SIZE) && cfile_await_sent(call->cf, setattr_path, call))
+        return;
     if (call->cf)
-        setattr_cfile(call, call->cf, true);
+        setattr_path(call, 0);
     else if (call->inode->detached && S_ISDIR(call->inode->type))
         reply_detached(call);
     else

@@ -328,7 +328,7 @@ static ssize_t write_now(struct cfile *cf, const char *data, size_t size, uint64
     return append ? cfile_append(cf, data, size, more, by) : cfile_write(cf, data, size, offset, false);
 }
 
-/* There was no room: again now that there may be. Its data was copied, for the request's is gone. */
+/* There was no room: again now that there may be. */
 static void write_again(void *arg, int r)
 {
     struct call *call = arg;
@@ -345,26 +345,36 @@ static void write_again(void *arg, int r)
         call_reply_write(call, (size_t)n);
 }
 
-static void write_later(fuse_req_t req, struct file *file, const char *data, size_t size, off_t offset, bool append,
-                        bool more)
+/* What was fsynced before is in the bucket, or could not be sent. */
+static void write_sent(void *arg, int r)
+{
+    struct call *call = arg;
+
+    (void)r;
+    if (!cfile_await_sent(call->cf, write_sent, call))
+        write_again(call, 0);
+}
+
+/* A write that waits. Its data is copied, for the request's is gone. NULL: answered, there is no memory. */
+static struct call *write_later(fuse_req_t req, struct file *file, const char *data, size_t size, off_t offset,
+                                bool append, bool more)
 {
     struct call *call = call_new(fs_of(req), req);
 
     if (!call)
-        return;
+        return NULL;
     call->cf = cfile_hold(file->cf);
     call->data = malloc(size);
     if (!call->data) {
         call_reply_err(call, -ENOMEM);
-        return;
+        return NULL;
     }
     memcpy(call->data, data, size);
     call->size = size;
     call->offset = (uint64_t)offset;
     call->set = append ? O_APPEND : 0;
     call->more = more;
-    if (!cfile_await_room(call->cf, size, write_again, call))
-        call_reply_err(call, -ENOSPC);
+    return call;
 }
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi)
@@ -375,14 +385,23 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
     /* A page that was written through a mapping goes where it is, whatever the descriptor's flags. */
     bool append = (fi->flags & O_APPEND) && !fi->writepage;
     pid_t by = fuse_req_ctx(req)->pid;
+    struct call *call;
     ssize_t n;
 
     (void)ino;
     file->wrote = true;
+    if (cfile_must_await_sent(file->cf)) {
+        call = write_later(req, file, data, size, offset, append, more);
+        if (call)
+            write_sent(call, 0);
+        return;
+    }
     n = write_now(file->cf, data, size, (uint64_t)offset, append, more, by);
-    if (n == -ENOSPC)
-        write_later(req, file, data, size, offset, append, more);
-    else if (n < 0)
+    if (n == -ENOSPC) {
+        call = write_later(req, file, data, size, offset, append, more);
+        if (call && !cfile_await_room(call->cf, size, write_again, call))
+            call_reply_err(call, -ENOSPC);
+    } else if (n < 0)
         reply_err(req, (int)n);
     else
         fuse_reply_write(req, (size_t)n);

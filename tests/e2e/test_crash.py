@@ -264,10 +264,23 @@ WORKLOADS = {
     ],
 }
 
-# With upload=background the same must be true once the next mount has sent what it found. What is fsynced and written on
-# under the same handle before it is sent is one version on the disk, so those workloads are left out.
+# With upload=background the same must be true once the next mount has sent what it found.
 WORKLOADS.update(
     {
+        "background:again": [
+            ("open", "b", "b", C | X),
+            ("write", "b", 200000, 1, None),
+            ("fsync", "b"),
+            ("write", "b", 5000, 2, None),
+            ("fsync", "b"),
+            ("ftruncate", "b", 1000),
+            ("write", "b", 3000, 3, 500),
+            ("close", "b"),
+            ("open", "g", "big", RW),
+            ("write", "g", 4096, 4, MB + 77),
+            ("fsync", "g"),
+            ("write", "g", 100, 5, 7),
+        ],
         "background:files": [
             ("open", "a", "a", C | X),
             ("write", "a", 3000, 1, 0),
