@@ -43,6 +43,9 @@ def pytest_terminal_summary(terminalreporter):
     crashes = sum(n for r in reports for name, n in r.user_properties if name == "crashes")
     if crashes:
         terminalreporter.write_line("daemons killed at a point of their own: %d" % crashes)
+    groups = sorted(value for r in reports for name, value in r.user_properties if name == "posix")
+    if groups:
+        terminalreporter.write_line("POSIX by group: " + ", ".join("%s %d of %d" % tuple(g) for g in groups))
     if os.environ.get("OSSMOUNT_BUDGET"):
         rows = [value for r in reports for name, value in r.user_properties if name == "budget"]
         budget_table(sorted(rows))

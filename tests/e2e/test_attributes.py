@@ -210,6 +210,22 @@ def test_listing_is_all(server, mount):
     assert server.headers("d/f10")["x-oss-meta-mode"] == str(0o100600)
 
 
+@pytest.mark.parametrize("directory", [False, True])
+def test_listing_keeps_headers(server, mount, directory):
+    """attributes=listing: a rename, of the file or of its directory, carries over what no listing has shown."""
+    headers = {"Cache-Control": "max-age=7", "Content-Type": "text/x-own", "x-oss-meta-own": "kept"}
+    server.plant("d/f", b"bytes", headers=headers)
+    m = mount(attributes="listing")
+    assert os.listdir(m.p("d")) == ["f"]
+    os.stat(m.p("d/f"))
+    if directory:
+        os.rename(m.p("d"), m.p("e"))
+    else:
+        os.rename(m.p("d/f"), m.p("d/g"))
+    found = server.headers("e/f" if directory else "d/g")
+    assert {k: found.get(k.lower()) for k in headers} == headers
+
+
 def test_listing_or_full(server, mount_factory):
     m = mount_factory(server, run=False, attributes="some")
     with pytest.raises(AssertionError, match="attributes=some: give full or listing"):
