@@ -791,6 +791,57 @@ static void test_stream_schedule(void **state)
     check_stream(&limits, 100);
 }
 
+/* Parts that were sent while the file was written, or by an earlier daemon, are the first ones as they are. */
+static void test_parts_that_are_sent(void **state)
+{
+    static const struct plan_part sent[] = {
+        {.offset = 0, .length = 15}, {.offset = 15, .length = 30}, {.offset = 45, .length = 60}};
+    struct scene s = scene_new();
+
+    (void)state;
+    scene_small_limits(&s);
+    s.in.sent = sent;
+    s.in.n_sent = 3;
+    extent_map_write(s.map, 0, 205, 1);
+    assert_plan(&s, "initiate\npart 1 [0, +15)\npart 2 [15, +30)\npart 3 [45, +60)\npart 4 [105, +40)\n"
+                    "part 5 [145, +40)\npart 6 [185, +20)\ncomplete [0, +205)\n");
+    /* Written again: under their numbers all the same. */
+    extent_map_write(s.map, 20, 25, 2);
+    assert_plan(&s, "initiate\npart 1 [0, +15)\npart 2 [15, +30)\npart 3 [45, +60)\npart 4 [105, +40)\n"
+                    "part 5 [145, +40)\npart 6 [185, +20)\ncomplete [0, +205)\n");
+    /* Cut off within the third: that one is planned anew. */
+    extent_map_truncate(s.map, 90, 2);
+    assert_plan(&s, "initiate\npart 1 [0, +15)\npart 2 [15, +30)\npart 3 [45, +40)\npart 4 [85, +5)\n"
+                    "complete [0, +90)\n");
+    /* At the end of one: nothing is behind it. */
+    extent_map_truncate(s.map, 105, 2);
+    assert_plan(&s, "initiate\npart 1 [0, +15)\npart 2 [15, +30)\npart 3 [45, +60)\ncomplete [0, +105)\n");
+    /* So small that it goes by PUT, whatever was sent. */
+    extent_map_truncate(s.map, 45, 2);
+    assert_plan(&s, "put [0, +45)\n");
+    scene_free(&s);
+}
+
+/* One that is shorter than a part may be is good for the end of the file only; what comes behind it begins there. */
+static void test_parts_that_are_sent_of_odd_lengths(void **state)
+{
+    static const struct plan_part sent[] = {{.offset = 0, .length = 55}, {.offset = 55, .length = 5}};
+    struct scene s = scene_new();
+
+    (void)state;
+    scene_small_limits(&s);
+    s.in.sent = sent;
+    s.in.n_sent = 2;
+    extent_map_write(s.map, 0, 60, 1);
+    assert_plan(&s, "initiate\npart 1 [0, +55)\npart 2 [55, +5)\ncomplete [0, +60)\n");
+    extent_map_write(s.map, 60, 80, 1);
+    assert_plan(&s, "initiate\npart 1 [0, +55)\npart 2 [55, +25)\ncomplete [0, +80)\n");
+    s.in.limits.parts_max = 2; /* no number is left for a third */
+    extent_map_write(s.map, 80, 150, 1);
+    assert_plan(&s, "initiate\npart 1 [0, +55)\npart 2 [55, +95)\ncomplete [0, +150)\n");
+    scene_free(&s);
+}
+
 static void test_describe_is_cut_not_overrun(void **state)
 {
     struct scene s = scene_new();
@@ -837,6 +888,8 @@ int main(void)
         cmocka_unit_test(test_limits_that_contradict_each_other),
         cmocka_unit_test(test_part_size_vectors),
         cmocka_unit_test(test_stream_schedule),
+        cmocka_unit_test(test_parts_that_are_sent),
+        cmocka_unit_test(test_parts_that_are_sent_of_odd_lengths),
         cmocka_unit_test(test_describe_is_cut_not_overrun),
     };
 
