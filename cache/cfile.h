@@ -130,6 +130,7 @@ struct cfile {
     bool journal_committed; /* the last word on the content there is COMMIT */
     /* The object may be another than `object`: from an earlier daemon's journal, or a reply was lost for good. */
     bool recovered, unclear;
+    bool base_tagged;             /* of a recovered file: the object that is there has tags, which no journal knows */
     struct journal_state *resume; /* its multipart upload, or NULL */
     struct sent_guess {           /* while `unclear`: what the bucket holds if it did what it did not answer */
         bool known;

@@ -115,7 +115,7 @@ static int prepare(struct upload *u)
     u->target = strdup(cf->key);
     oinfo_put(u->source);
     u->source = oinfo_get(cf->object);
-    u->tagged = u->source && u->source->tagged;
+    u->tagged = u->source && (u->source->tagged || (cf->recovered && cf->base_tagged));
     plan_free(&u->plan);
     kv_free(&u->headers);
     r = u->target ? upload_headers(&u->headers, &cf->headers, &u->attr) : -ENOMEM;
@@ -734,6 +734,7 @@ static void clarify_run(struct job *job)
 
     pthread_mutex_lock(&cf->mu);
     appends = append_only(cf) || cf->doubt.open;
+    cf->base_tagged = kv_get(&now.headers, "x-oss-tagging-count") != NULL;
     guessed = cf->guess.known && now.has_crc && now.crc64 == cf->guess.crc64 && now.size == cf->guess.size;
     if ((!r || r == -ESTALE) && guessed) {
         r = adopt(cf, &now);

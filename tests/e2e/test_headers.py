@@ -193,6 +193,26 @@ def test_tags_and_acl_of_an_object_stay(server, mount, tmp):
     has(server, "one", expected)
 
 
+def test_tags_stay_when_a_crash_came_between(server, mount):
+    """What the next mount sends for a killed daemon carries the tags of the object that it replaces."""
+    headers = {"x-oss-tagging": "a=1&b=2", "x-oss-object-acl": "public-read"}
+    for name in ("one", "two"):
+        server.plant(name, b"old", headers=headers)
+    server.plant("three", b"old")
+    m = mount(upload="background", upload_delay=3600, multipart_size=1, multipart_threshold=1)
+    for name, data in (("one", b"new"), ("two", blob(BIG, 2)), ("three", b"new")):
+        write_file(m.p(name), data)
+    m.kill()
+    m.options.update(upload_delay=0)
+    m.start()
+    m.unmount()
+    for name, data in (("one", b"new"), ("two", blob(BIG, 2))):
+        server.check_object(name, data)
+        has(server, name, {"tags": "a=1&b=2", "acl": "public-read"})
+    server.check_object("three", b"new")
+    has(server, "three", {"tags": "", "acl": "default"})
+
+
 def test_of_an_object_that_only_a_listing_shows(server, mount):
     """attributes=listing: what it has is asked for before it is written, and counts as always: less than a rule."""
     headers = {"content-type": "text/x-special", "cache-control": "no-store", "x-oss-tagging": "a=1"}
