@@ -92,6 +92,19 @@ static void expect_file(struct cfile *cf, const char *data, size_t size)
     }
 }
 
+/* Until no segment is on its way. */
+static void await_segments(struct cfile *cf)
+{
+    unsigned segments;
+
+    do {
+        usleep(1000);
+        pthread_mutex_lock(&cf->mu);
+        segments = cf->segments;
+        pthread_mutex_unlock(&cf->mu);
+    } while (segments > 0);
+}
+
 /* When all is over only the file is there. */
 static void expect_clean(size_t objects)
 {
@@ -197,8 +210,7 @@ static void test_lost_segment(void **state)
 
     (void)state;
     write_all(cf, a, 24 * PART, 0);
-    for (int i = 0; i < 5000 && cf->segments > 0; i++)
-        usleep(1000);
+    await_segments(cf);
     pthread_mutex_lock(&cf->mu);
     assert_true(cf->n_bases > 0);
     fake_oss_remove(rig.fake, cf->bases[0].key);
@@ -322,19 +334,15 @@ static void test_journal_of_unclosed(void **state)
     const uint64_t over = SIZE / 2 + 7;
     struct journal_state s;
     uint64_t hidden = 0;
-    unsigned segments;
     char path[300];
 
     (void)state;
     write_all(cf, a, SIZE, 0);
     assert_int_equal(try_write(cf, b, 10, over), 0);
-    do {
-        usleep(1000);
-        pthread_mutex_lock(&cf->mu);
-        segments = cf->segments;
-        snprintf(path, sizeof(path), "%s.journal", cf->path);
-        pthread_mutex_unlock(&cf->mu);
-    } while (segments > 0);
+    await_segments(cf);
+    pthread_mutex_lock(&cf->mu);
+    snprintf(path, sizeof(path), "%s.journal", cf->path);
+    pthread_mutex_unlock(&cf->mu);
     assert_int_equal(journal_read(path, &s), 0);
     assert_false(s.committed);
     for (size_t i = 0; i < s.n_hidden; i++) {
