@@ -91,7 +91,7 @@ static void cfile_destroy(struct cfile *cf, bool keep_data)
     if (cf->path && !keep_data)
         unlink(cf->path);
     for (size_t i = 0; i < cf->n_bases && !keep_data; i++)
-        if (hidden_is(cf->cache, cf->bases[i].key))
+        if (!cf->rescued && hidden_is(cf->cache, cf->bases[i].key))
             hidden_remove(cf->cache, cf->bases[i].key);
     if (cf->resume)
         journal_state_free(cf->resume);
@@ -258,7 +258,7 @@ void cfile_prune_bases(struct cfile *cf)
             i++;
             continue;
         }
-        if (hidden_is(cf->cache, cf->bases[i].key))
+        if (!cf->rescued && hidden_is(cf->cache, cf->bases[i].key))
             hidden_remove(cf->cache, cf->bases[i].key);
         free(cf->bases[i].key);
         oinfo_put(cf->bases[i].info);

@@ -158,6 +158,7 @@ struct cfile {
     unsigned segments;        /* that are alive */
     bool segments_refused;    /* one has failed: no more until it is sent */
     bool squeezed;            /* the cache is full: whatever may leave it, leaves it */
+    bool rescued;             /* kept aside: its hidden objects are removed when they were fetched (rescue.c) */
     struct change *unsettled; /* the upload that waits for the segments to end */
     uint64_t flushed;         /* bytes sent by flushes since open */
     bool written;             /* bytes were written since it was made or emptied */

@@ -53,8 +53,31 @@ void recover_put_aside(const struct cache *cache, const char *number, const char
         log_warn("unsent changes of %s are kept in %s/aside/%s: %s", key, cache->config.state_dir, number, why);
 }
 
+/* What hidden objects have of it is fetched first: true when that is under way. */
+static bool rescue_conflict(struct cfile *cf, const char *number, const char *why)
+{
+    struct journal_state s;
+    char path[4096];
+    bool hidden = false;
+
+    if (snprintf(path, sizeof(path), "%s/data/%s%s", cf->cache->config.state_dir, number, SUFFIX) >=
+            (int)sizeof(path) ||
+        journal_read(path, &s))
+        return false;
+    if (s.n_hidden > 0) {
+        pthread_mutex_lock(&cf->mu);
+        hidden = cf->rescued = true;
+        pthread_mutex_unlock(&cf->mu);
+        if (rescue(cf->cache, number, &s, why))
+            hidden = false;
+    }
+    journal_state_free(&s);
+    return hidden;
+}
+
 void recover_keep_aside(struct cfile *cf)
 {
+    static const char why[] = "the object in the bucket was changed meanwhile, so nothing was overwritten";
     char number[32] = "", *key = NULL;
 
     pthread_mutex_lock(&cf->mu);
@@ -67,9 +90,8 @@ void recover_keep_aside(struct cfile *cf)
     cf->path = NULL;
     cf->has_data = false; /* who has it open reads on from the descriptor */
     pthread_mutex_unlock(&cf->mu);
-    if (key)
-        recover_put_aside(cf->cache, number, key,
-                          "the object in the bucket was changed meanwhile, so nothing was overwritten");
+    if (key && !rescue_conflict(cf, number, why))
+        recover_put_aside(cf->cache, number, key, why);
     free(key);
     cfile_orphan(cf);
 }

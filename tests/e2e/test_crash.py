@@ -760,6 +760,23 @@ def test_kill_with_hidden_bases(op):
         s.verify(ops)
 
 
+def test_conflict_with_hidden_bases():
+    """Somebody else's object is there when the next mount goes on: it stays, and ours is kept aside whole."""
+    with Stage(None, options=options_of("segments")) as s:
+        hang_mount(s, LARGE + [("close", "c")], "CompleteMultipartUpload", key="large")
+        s.server.plant("large", b"another host's")
+        m = s.mount()
+        m.unmount(60)
+        crash.check_log(m, "sending of .* failed", "sending large", "412 PreconditionFailed", "404 NoSuchKey")
+        assert s.server.object("large") == b"another host's"
+        assert not s.server.uploads() and not hidden_objects(s)
+        model = crash.Model(PLANTED)
+        for op in LARGE:
+            model.apply(op)
+        aside = [d for n, d in crash.listing(s.cache, "aside").items() if not n.endswith(".journal")]
+        assert aside == [model.names["large"].local]
+
+
 def test_kill_while_rescuing():
     """
     A file that was never closed, most of which only hidden objects have: the mount that fetches it is killed, the next
