@@ -1,7 +1,8 @@
 /*
  * What was never closed is kept aside for the user, whole: the parts of it that had left the disk for hidden objects
  * (stream.h) are fetched from there before these are deleted. The daemon may die meanwhile: the journal and the
- * registry of hidden.h stay until the file is in aside/, and the next mount begins anew.
+ * registry of hidden.h stay until the file is in aside/, and the next mount begins anew. What the service has lost is
+ * named in the log, and the rest is kept without it.
  */
 #include "hidden.h"
 #include "journal.h"
@@ -70,8 +71,16 @@ static void rescue_run(struct job *job)
         fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         r = error_set(&err, -EIO, "%s cannot be opened", path);
-    for (size_t i = 0; !r && i < q->s.n_hidden; i++)
+    for (size_t i = 0; !r && i < q->s.n_hidden; i++) {
         r = fetch(q, fd, &q->s.hidden[i], &err);
+        if (r == -ENOENT || r == -ESTALE) {
+            r = 0; /* the rest is kept all the same */
+            log_err("%s: the bytes from %llu to %llu are lost: the service no longer has %s", q->s.key,
+                    (unsigned long long)q->s.hidden[i].start, (unsigned long long)q->s.hidden[i].end,
+                    q->s.hidden[i].key);
+            q->why = "it was not sent, and the service has lost a part of it";
+        }
+    }
     if (fd >= 0 && close(fd) && !r)
         r = error_set(&err, -EIO, "%s cannot be written", path);
     if (r) {

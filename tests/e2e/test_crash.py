@@ -991,6 +991,11 @@ def hostile_journals():
     yield "a size of 2^63", begin(a=huge) + commit([(0, 100)], a=huge)
     yield "4 G headers", record(1, text(boot) + text("h") + attr + struct.pack("<I", 0xFFFFFFFF), 1)
     yield "a part number of -1", upload + record(6, part(0xFFFFFFFF, many, many), 5)
+    there = struct.pack("<B", 1) + text("E") + struct.pack("<QqBBI", 3000, 1, 0, 0, 0o100644)
+    hidden = lambda start, end, key: record(18, struct.pack("<QQQ", start, end, 0) + text(key) + there, 2)
+    yield "another's object as a hidden one", begin() + hidden(0, 100, "small")
+    yield "a hidden object that is not there", begin() + hidden(0, 100, ".ossmount-hidden/" + "0" * 32)
+    yield "a hidden range beyond any size", begin() + hidden(0, many, ".ossmount-hidden/" + "0" * 32)
     yield "an upload id of 5,000 bytes", begin() + commit([(0, 100)]) + record(5, text("u" * 5000), 3)
     yield "a directory with content", record(1, text(boot) + text("h") + struct.pack("<IIIqIQIB", 0o40755, 0, 0, 1, 2, 100, 0, 0), 1) + commit([(0, 100)])
 
