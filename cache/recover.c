@@ -273,6 +273,7 @@ static int restore(struct cache *cache, const char *number, const char *path, st
             cfile_changed(cf, s->content ? CFILE_ON_WRITE : CFILE_ON_ATTRIBUTES);
             append_restore(cf, s);
             cf->attr_changed = s->attrs;
+            cf->fields_changed = ~0u; /* the journal does not tell which */
             cf->guess = (struct sent_guess){.known = s->final,
                                             .size = s->final_size,
                                             .crc64 = s->final_crc,

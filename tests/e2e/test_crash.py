@@ -583,6 +583,10 @@ def test_times_set_while_streaming(n, applied):
     crash_at_request("stream", n, applied)
 
 
+def test_mode_set_before_an_append_that_was_carried_out():
+    crash_at_request("append_flush", 3, True)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", list(WORKLOADS))
