@@ -1,5 +1,5 @@
 /* The cache as a whole: made, drained, freed. */
-#include "cfile.h"
+#include "keep.h"
 
 #include "../oss/base_log.h"
 #include "../oss/base_time.h"
@@ -80,6 +80,7 @@ int cache_new(struct cache **out, const struct cache_config *config)
     if (!r)
         r = make_data_dir(cache->config.state_dir);
     if (!r) {
+        cache->keep = keep_open(config->state_dir);
         cache->attrs = attr_store_open(config->state_dir, &config->defaults, store_size(config));
         meta_on_exact(cache->meta, recall_note_exact, cache);
     }
@@ -132,6 +133,7 @@ void cache_free(struct cache *cache)
     if (cache->table)
         cfile_free_all(cache);
     names_free(cache->names);
+    keep_close(cache->keep);
     meta_free(cache->meta);
     attr_store_close(cache->attrs);
     pthread_cond_destroy(&cache->idle_cond);

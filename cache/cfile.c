@@ -1,5 +1,6 @@
 #include "hidden.h"
 #include "journal.h"
+#include "keep.h"
 #include "stream.h"
 
 #include "../oss/base_log.h"
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define IDLE_MAX      20000 /* closed files whose data is kept: bounds the memory for them */
+#define IDLE_MAX      20000 /* closed files that are known as such: bounds the memory for them */
 #define ATTR_DELAY_MS 900   /* pending attributes are folded for so long: sent "within a second" */
 
 void cfile_changed(struct cfile *cf, enum cfile_event event)
@@ -90,6 +91,7 @@ static void cfile_destroy(struct cfile *cf, bool keep_data)
         journal_remove(cf);
     if (cf->path && !keep_data)
         unlink(cf->path);
+    keep_gone(cf);
     for (size_t i = 0; i < cf->n_bases && !keep_data; i++)
         if (!cf->rescued && hidden_is(cf->cache, cf->bases[i].key))
             hidden_remove(cf->cache, cf->bases[i].key);
@@ -159,16 +161,22 @@ struct cfile *cfile_hold(struct cfile *cf)
     return cf;
 }
 
-void cfile_release(struct cfile *cf)
+/* false: nothing was done, because it is to be recorded first. */
+static bool release(struct cfile *cf, bool as_is)
 {
     struct cache *cache = cf->cache;
     bool drop = false, idle = false;
 
     pthread_mutex_lock(&cache->mu);
+    if (!as_is && cf->refs == 1 && keep_wanted(cf)) {
+        pthread_mutex_unlock(&cache->mu);
+        return false;
+    }
     if (--cf->refs == 0) {
         pthread_mutex_lock(&cf->mu);
         /* What is unsent stays where it can be found. */
-        idle = !cf->orphan && cf->state == CFILE_CLEAN && extent_map_local_bytes(cf->map) > 0;
+        idle = !cf->orphan && cf->state == CFILE_CLEAN &&
+               (extent_map_local_bytes(cf->map) > 0 || keep_left_bytes(cf) > 0);
         drop = cf->orphan || (cf->state == CFILE_CLEAN && !idle);
         /* Idle files may be many, descriptors are few. */
         if (idle && cf->fd >= 0) {
@@ -191,6 +199,26 @@ void cfile_release(struct cfile *cf)
         cfile_destroy(cf, false);
     if (idle)
         evict_shrink(cache);
+    return true;
+}
+
+void cfile_release_as_is(struct cfile *cf)
+{
+    release(cf, true);
+}
+
+void cfile_release(struct cfile *cf)
+{
+    if (!release(cf, false) && !keep_begin(cf))
+        release(cf, true);
+}
+
+static void destroy_all(struct list *list, bool keep_data)
+{
+    list_for_each_safe (it, list) {
+        list_del(it);
+        cfile_destroy(list_entry(it, struct cfile, lru), keep_data);
+    }
 }
 
 void evict_shrink(struct cache *cache)
@@ -200,71 +228,33 @@ void evict_shrink(struct cache *cache)
 
 void evict_shrink_to(struct cache *cache, uint64_t bytes)
 {
-    struct list victims;
+    struct list victims, returned;
+    bool more;
 
     list_init(&victims);
+    list_init(&returned);
+    keep_shrink(cache, bytes); /* what is there was used before all that is idle */
     pthread_mutex_lock(&cache->mu);
     while ((cache->cached_bytes > bytes || cache->n_idle > IDLE_MAX) && !list_empty(&cache->idle)) {
         struct cfile *cf = list_entry(cache->idle.next, struct cfile, lru);
+        bool stays = cache->cached_bytes <= bytes && keep_return(cf);
 
         list_del(&cf->lru);
         cache->n_idle--;
         table_remove(cache, cf);
         list_del(&cf->share_link);
         cache->cached_bytes -= cf->cached_bytes;
-        list_add_tail(&victims, &cf->lru);
+        list_add_tail(stays ? &returned : &victims, &cf->lru);
     }
     pthread_mutex_unlock(&cache->mu);
-    list_for_each_safe (it, &victims) {
-        list_del(it);
-        cfile_destroy(list_entry(it, struct cfile, lru), false);
-    }
+    more = !list_empty(&returned);
+    destroy_all(&victims, false);
+    destroy_all(&returned, true);
+    if (more)
+        keep_shrink(cache, bytes); /* there is a limit of how many, too */
 }
 
-/* --------------------------------------------------------------------------------------------- bases */
-
-const struct base *cfile_base(const struct cfile *cf, int id)
-{
-    for (size_t i = 0; i < cf->n_bases; i++)
-        if (cf->bases[i].id == id)
-            return &cf->bases[i];
-    return NULL;
-}
-
-bool cfile_is_object(const struct cfile *cf, const struct base *base)
-{
-    return cf->object && !base->foreign && !strcmp(base->key, cf->key) && !strcmp(base->info->etag, cf->object->etag);
-}
-
-int cfile_add_base(struct cfile *cf, const char *key, struct oinfo *info)
-{
-    struct base *v = realloc(cf->bases, (cf->n_bases + 1) * sizeof(*v));
-    char *copy = strdup(key);
-
-    if (v)
-        cf->bases = v;
-    if (!v || !copy) {
-        free(copy);
-        return -ENOMEM;
-    }
-    cf->bases[cf->n_bases++] = (struct base){.id = cf->next_base, .key = copy, .info = oinfo_get(info)};
-    return cf->next_base++;
-}
-
-void cfile_prune_bases(struct cfile *cf)
-{
-    for (size_t i = 0; i < cf->n_bases;) {
-        if (extent_map_uses(cf->map, cf->bases[i].id)) {
-            i++;
-            continue;
-        }
-        if (!cf->rescued && hidden_is(cf->cache, cf->bases[i].key))
-            hidden_remove(cf->cache, cf->bases[i].key);
-        free(cf->bases[i].key);
-        oinfo_put(cf->bases[i].info);
-        cf->bases[i] = cf->bases[--cf->n_bases];
-    }
-}
+/* ----------------------------------------------------------------------------------------- the object */
 
 #define SET_HEADERS 256 /* beside CFILE_SET_… in fields_changed */
 
@@ -316,23 +306,11 @@ int cfile_rebase(struct cfile *cf, struct oinfo *info)
     cf->object = info;
     cf->absent = false;
     cf->served = false;
+    keep_changed(cf);
+    keep_cut(cf, 0, UINT64_MAX);
     if (cf->has_data && !cfile_need_fd(cf) && ftruncate(cf->fd, 0))
         log_err("data file %s: %s", cf->path, strerror(errno));
     return 0;
-}
-
-void cfile_repoint(struct cfile *cf, const char *key, struct oinfo *info)
-{
-    for (size_t i = 0; i < cf->n_bases; i++) {
-        char *copy = cfile_is_object(cf, &cf->bases[i]) ? strdup(key) : NULL;
-
-        if (!copy)
-            continue;
-        free(cf->bases[i].key);
-        cf->bases[i].key = copy;
-        oinfo_put(cf->bases[i].info);
-        cf->bases[i].info = oinfo_get(info);
-    }
 }
 
 void cfile_take_headers(struct cfile *cf, const struct oinfo *info, bool changed)
@@ -477,6 +455,7 @@ static struct cfile *obtain(struct cache *cache, const char *key, struct oinfo *
         cfile_destroy(cf, false);
         return NULL;
     }
+    keep_attach(cf);
     cf->refs = 1;
     table_add(cache, cf);
     moving_hold(cache, cf);
@@ -872,19 +851,30 @@ ssize_t cfile_collect(struct cache *cache, const char *prefix, struct cfile ***o
     return v ? (ssize_t)n : -ENOMEM;
 }
 
+/* Nobody else is there any more. */
+static void free_one(struct cache *cache, struct cfile *cf)
+{
+    bool stays = cf->state != CFILE_CLEAN;
+
+    if (stays)
+        log_err("%s is unsent; its bytes are in %s", cf->key, cf->path ? cf->path : "no file (attributes only)");
+    else if (keep_wanted(cf))
+        keep_now(cf); /* it is open still */
+    stays = stays || keep_return(cf);
+    list_del(&cf->lru);
+    list_del(&cf->share_link);
+    table_remove(cache, cf);
+    cfile_destroy(cf, stays);
+}
+
 void cfile_free_all(struct cache *cache)
 {
+    /* The order of use is that of this list. */
+    list_for_each_safe (it, &cache->idle)
+        free_one(cache, list_entry(it, struct cfile, lru));
     for (size_t i = 0; i < cache->table_size; i++) {
         list_for_each_safe (it, &cache->table[i]) {
-            struct cfile *cf = list_entry(it, struct cfile, hash_link);
-
-            list_del(&cf->lru);
-            list_del(&cf->share_link);
-            table_remove(cache, cf);
-            if (cf->state != CFILE_CLEAN)
-                log_err("%s is unsent; its bytes are in %s", cf->key,
-                        cf->path ? cf->path : "no file (attributes only)");
-            cfile_destroy(cf, cf->state != CFILE_CLEAN);
+            free_one(cache, list_entry(it, struct cfile, hash_link));
         }
     }
 }

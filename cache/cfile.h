@@ -22,6 +22,7 @@
 #include "attr_store.h"
 #include "cache.h"
 #include "cfile_state.h"
+#include "sums.h"
 
 #include "../oss/base_list.h"
 #include "../oss/base_pool.h"
@@ -145,6 +146,12 @@ struct cfile {
     unsigned fields_changed;
     bool times_set; /* mtime was set by a program after the last write */
 
+    struct kept *kept; /* the record that is true of the data file, or NULL (keep.h) */
+    struct sums sums;  /* checksums of what the file contains, where the data file has it */
+    bool sums_left;    /* also of ranges that the map calls remote */
+    bool keep_set;     /* keep_job is submitted */
+    struct job keep_job;
+
     struct extent_map *map;
     uint64_t unaccounted; /* bytes written since evict_account() */
     uint32_t epoch;
@@ -207,6 +214,7 @@ struct cache {
     struct meta *meta;
     struct attr_store *attrs; /* or NULL: none to be had */
     struct names *names;      /* names.c */
+    struct keep *keep;        /* or NULL: nothing is kept across mounts */
 
     pthread_mutex_t mu;
     pthread_cond_t idle_cond;
@@ -251,6 +259,9 @@ void cfile_ref_locked(struct cfile *cf);
 void moving_hold(struct cache *cache, struct cfile *cf);
 /* Is the key below a directory that is shut? */
 bool moving_covers(struct cache *cache, const char *key);
+
+/* cfile_release() of one that was just recorded (keep.h), or cannot be. */
+void cfile_release_as_is(struct cfile *cf);
 
 /* Queues a change; begins it at once when none is running. Holds a reference until it is done. */
 void cfile_change(struct cfile *cf, struct change *change);
@@ -428,6 +439,8 @@ void evict_account(struct cfile *cf);
 /* Drops idle clean files until the cache holds no more than its size, or `bytes`. */
 void evict_shrink(struct cache *cache);
 void evict_shrink_to(struct cache *cache, uint64_t bytes);
+/* The bounds as they are at the mount, for what an earlier one has left. */
+void evict_begin(struct cache *cache);
 /* May `n` more bytes come for a while? 0 or -ENOSPC. */
 int evict_reserve(struct cache *cache, uint64_t n);
 /*

@@ -1,5 +1,6 @@
 /* The content of a file: its data file, reading, writing, truncation. The second half of cfile.h. */
 #include "append.h"
+#include "keep.h"
 #include "stream.h"
 
 #include "../oss/base_log.h"
@@ -153,11 +154,12 @@ static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_
     if (!r)
         r = journal_unhide(cf, offset, offset + n);
     pthread_mutex_unlock(&cf->mu);
-    if (!r)
-        r = pwrite_all(fd, from, n, offset);
     if (!r) {
+        r = pwrite_all(fd, from, n, offset);
         pthread_mutex_lock(&cf->mu);
-        r = extent_map_write(cf->map, offset, offset + n, cf->epoch);
+        keep_cut(cf, offset, offset + n); /* also of one that failed in the middle */
+        if (!r)
+            r = extent_map_write(cf->map, offset, offset + n, cf->epoch);
         if (!r) {
             if (offset + n > cf->attr.size)
                 cf->attr.size = offset + n;
@@ -218,6 +220,7 @@ int cfile_truncate(struct cfile *cf, uint64_t size)
     }
     if (!r)
         r = extent_map_truncate(cf->map, size, cf->epoch);
+    keep_cut(cf, size, UINT64_MAX);
     if (!r) {
         bool differs = size != cf->attr.size;
 

@@ -3,7 +3,7 @@
  * over its size or the disk's free space falls under the guard; what is unsent is never dropped. When nothing more
  * can be dropped, a write waits for an upload (space.c), or gets ENOSPC before the disk is full.
  */
-#include "cfile.h"
+#include "keep.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@ void evict_account(struct cfile *cf)
 
     pthread_mutex_lock(&cache->mu);
     pthread_mutex_lock(&cf->mu);
-    bytes = extent_map_local_bytes(cf->map);
+    bytes = extent_map_local_bytes(cf->map) + keep_left_bytes(cf);
     /* A file that was made long without being written takes no room. */
     if (cf->fd >= 0 && !fstat(cf->fd, &st) && (uint64_t)st.st_blocks * 512 < bytes)
         bytes = (uint64_t)st.st_blocks * 512;
@@ -51,6 +51,13 @@ static bool disk_is_low(const struct cache *cache, uint64_t n)
     available = (uint64_t)fs.f_bavail * fs.f_frsize;
     guard = (uint64_t)fs.f_blocks * fs.f_frsize / 100 * cache->config.free_percent;
     return available < guard + n;
+}
+
+void evict_begin(struct cache *cache)
+{
+    evict_shrink(cache);
+    if (disk_is_low(cache, 0))
+        evict_shrink_to(cache, 0);
 }
 
 /* May `n` more bytes come? 0 or -ENOSPC. `writer`: some is left for those who read. */
@@ -95,10 +102,14 @@ static void drop_clean(struct cfile *cf, bool spare)
 {
     uint64_t at = 0, size;
     struct extent ex;
+    bool left;
 
     pthread_rwlock_wrlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
-    size = extent_map_local_bytes(cf->map) > extent_map_dirty_bytes(cf->map) ? extent_map_size(cf->map) : 0;
+    if (keep_left_bytes(cf) > 0)
+        cfile_need_fd(cf); /* nothing of it has been read yet */
+    left = keep_left_bytes(cf) > 0;
+    size = extent_map_local_bytes(cf->map) > extent_map_dirty_bytes(cf->map) || left ? extent_map_size(cf->map) : 0;
     /* Not what somebody needs whole, nor what could not be had again. */
     if (cf->fd < 0 || cf->upload_gen != 0 || cf->orphan || cf->wanted_whole > 0 || !list_empty(&cf->changes))
         size = 0;
@@ -107,10 +118,14 @@ static void drop_clean(struct cfile *cf, bool spare)
             ex.end = cf->read_from;
         if (!ex.local || ex.base == EXTENT_NEW || (spare && ex.end > cf->read_from && ex.start < cf->read_next))
             continue;
+        keep_changed(cf);
+        keep_cut(cf, ex.start, ex.end);
         if (extent_map_drop(cf->map, ex.start, ex.end))
             break;
         fallocate(cf->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)ex.start, (off_t)(ex.end - ex.start));
     }
+    if (size > 0 && left)
+        keep_punch(cf, spare ? cf->read_from : 0, spare ? cf->read_next : 0);
     pthread_mutex_unlock(&cf->mu);
     pthread_rwlock_unlock(&cf->io);
     evict_account(cf);

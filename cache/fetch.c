@@ -10,6 +10,7 @@
  * here, the file moves on to the new object; otherwise the read fails with ESTALE and one log line.
  */
 #include "hidden.h"
+#include "keep.h"
 
 #include "../oss/base_log.h"
 
@@ -41,6 +42,8 @@ struct fetch {
     uint64_t base_offset;
     uint64_t pos; /* readable up to here */
     int no_room;  /* -ENOSPC, when there is nothing left to wait for */
+    bool kept;    /* probably on the disk already, keep.h */
+    bool at_once; /* ... and short: by whoever asks for it */
     bool whole;   /* the whole object: readable only at the end */
     bool skipped; /* a part of it belongs to another base by now, and was not written */
     struct list waiters;
@@ -230,7 +233,7 @@ static void fetch_now(struct fetch *f)
     struct cache *cache = cf->cache;
     struct list served;
     char *key = NULL;
-    int r = run(f, &key);
+    int r = f->kept && keep_believe(cf, f->start, f->end) ? 0 : run(f, &key);
 
     list_init(&served);
     pthread_mutex_lock(&cf->mu);
@@ -269,6 +272,10 @@ static void fetch_run(struct job *job)
     bool last;
     int r;
 
+    if (f->kept) {
+        fetch_now(f); /* it takes no more room than it does */
+        return;
+    }
     /* An upload that needs some bytes around a short change would wait for itself. */
     pthread_mutex_lock(&f->cf->mu);
     last = f->no_room || f->cf->upload_gen != 0;
@@ -338,7 +345,10 @@ static void submit(struct cfile *cf, struct fetch **fetches, size_t n)
 
         cfile_hold(cf);
         cache_busy(cf->cache, 1);
-        pool_submit(cf->cache->pool, small ? POOL_META : POOL_BULK, &fetches[i]->job);
+        if (fetches[i]->at_once)
+            fetch_run(&fetches[i]->job);
+        else
+            pool_submit(cf->cache->pool, small ? POOL_META : POOL_BULK, &fetches[i]->job);
     }
 }
 
@@ -366,15 +376,19 @@ static size_t begin_pieces(struct cfile *cf, uint64_t at, uint64_t until, struct
     while (n < max && extent_map_next_remote(cf->map, at, until, &ex)) {
         uint64_t limit = until < ex.start + PIECE_MAX ? until : ex.start + PIECE_MAX;
         struct fetch *f = covering(cf, ex.start, &limit);
+        bool kept;
 
         if (f) {
             at = f->end;
             continue;
         }
+        kept = keep_boundary(cf, ex.start, &limit);
         limit = piece_end(cf, &ex, limit);
         f = fetch_new(cf, &ex, limit);
         if (!f)
             break;
+        f->kept = kept;
+        f->at_once = kept && cf->attr.size <= SMALL_MAX;
         out[n++] = f;
         at = limit;
     }

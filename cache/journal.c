@@ -1,5 +1,6 @@
 #include "append.h"
 #include "hidden.h"
+#include "keep.h"
 #include "record.h"
 
 #include "../oss/base_buf.h"
@@ -166,6 +167,7 @@ int journal_dirty(struct cfile *cf)
 {
     int r;
 
+    keep_changed(cf);
     if (cf->orphan)
         return 0;
     if (cf->journal_fd < 0)

@@ -1,6 +1,7 @@
 /* What earlier daemons left: journal.h says what becomes of it. */
 #include "append.h"
 #include "hidden.h"
+#include "keep.h"
 #include "rename_intent.h"
 
 #include "../oss/base_log.h"
@@ -496,10 +497,12 @@ int cache_recover(struct cache *cache)
         if (len > strlen(SUFFIX) && !strcmp(names[i] + len - strlen(SUFFIX), SUFFIX)) {
             names[i][len - strlen(SUFFIX)] = '\0';
             recover_one(cache, names[i], &hidden);
-        } else if (!journaled) {
-            remove_pair(cache, names[i]); /* a clean copy */
+        } else if (!journaled && !keep_claim(cache, names[i])) {
+            remove_pair(cache, names[i]); /* a copy that nothing is known of */
         }
     }
+    keep_claimed(cache);
+    evict_begin(cache);
     for (size_t i = 0; i < n; i++)
         free(names[i]);
     free(names);

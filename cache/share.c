@@ -8,6 +8,7 @@
  * in the meantime is met by the ETag that every copy is tied to: the upload fails with ESTALE, and nothing is mixed.
  */
 #include "journal.h"
+#include "keep.h"
 #include "stream.h"
 
 #include <errno.h>
@@ -45,6 +46,7 @@ int share_range(struct cfile *cf, const struct share *share)
     if (own && r < 0)
         r = cfile_add_base(cf, cf->key, cf->object); /* nothing else stood in it any more */
 
+    keep_cut(cf, share->start, share->end);
     if (r >= 0)
         r = extent_map_share(cf->map, share->start, share->end, r, share->base_offset);
     if (!r && !own && list_empty(&cf->share_link))

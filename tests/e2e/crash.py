@@ -6,6 +6,7 @@ succeeded. Model replays them and says which contents of which keys are legal in
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import glob
 import mmap
@@ -384,6 +385,71 @@ def listing(cache, which):
         for name in [x for x in os.listdir(directory) if not x.endswith(".why")]:
             out[name] = harness.read_file(os.path.join(directory, name))
     return out
+
+
+@dataclasses.dataclass
+class Kept:
+    """A record of the file `kept`: what data/`name` has of an object."""
+
+    name: str
+    size: int
+    etag: str
+    key: str
+    ranges: list
+    start: int
+    end: int
+
+
+def kept_records(cache):
+    """{name of the data file: Kept}, as keep_log.h specifies the file. Strict, but for a tail that is being written."""
+    path = os.path.join(state_dir(cache), "kept")
+    data = harness.read_file(path) if os.path.exists(path) else b""
+    out, at = {}, 0
+    while at + 24 <= len(data):
+        magic, version, kind, zero, length, zeros, crc = struct.unpack_from("<IBBHIIQ", data, at)
+        payload = data[at + 24 : at + 24 + length]
+        if len(payload) < length:
+            break
+        assert (magic, version, zero, zeros) == (0x4B53534F, 1, 0, 0) and kind in (1, 2), (magic, version, kind)
+        assert crc == harness.crc64_of(data[at : at + 16] + payload)
+        (number,) = struct.unpack_from("<Q", payload)
+        name = "%016x" % number
+        out.pop(name, None)
+        if kind == 1:
+            size, n, etag_size = struct.unpack_from("<QII", payload, 8)
+            etag, rest = payload[24 : 24 + etag_size], payload[24 + etag_size :]
+            (key_size,) = struct.unpack_from("<I", rest)
+            key, rest = rest[4 : 4 + key_size], rest[4 + key_size :]
+            assert etag.endswith(b"\0") and key.endswith(b"\0") and len(rest) == 24 * n
+            ranges = list(struct.iter_unpack("<QQQ", rest))
+            assert all(a < b and a >> 20 == (b - 1) >> 20 for a, b, _ in ranges)
+            assert all(x[1] <= y[0] for x, y in zip(ranges, ranges[1:])) and ranges[-1][1] <= size
+            out[name] = Kept(name, size, etag[:-1].decode(), os.fsdecode(key[:-1]), ranges, at, at + 24 + length)
+        at += 24 + length
+    return out
+
+
+def unsent(cache):
+    """What listing() has of data/, but for what the file `kept` says is clean."""
+    files, kept = listing(cache, "data"), kept_records(cache)
+    return {n: d for n, d in files.items() if n not in kept or n + ".journal" in files}
+
+
+def check_kept(cache, server):
+    """After an unmount: data/ has what the records claim, nothing else, and where the object is the same, its bytes."""
+    files, kept = listing(cache, "data"), kept_records(cache)
+    assert set(files) == set(kept), "in data/, but not recorded, or the other way round: %r" % (set(files) ^ set(kept))
+    for name, record in kept.items():
+        info = server.objects(record.key).get(record.key)
+        same = info and info["etag"].strip('"') == record.etag.strip('"')
+        found = server.object(record.key) if same else None
+        for start, end, crc in record.ranges:
+            part = files[name][start:end]
+            assert len(part) == end - start, (record.key, start)
+            if same:
+                assert len(found) == record.size and part == found[start:end], (record.key, start)
+            else:
+                assert harness.crc64_of(part) == crc, (record.key, start)
 
 
 ASIDE = re.compile(r"unsent changes of (.*) are kept in (\S+)/aside/(\S+): (.*)")
