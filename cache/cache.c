@@ -108,7 +108,7 @@ void cache_drain(struct cache *cache)
     pthread_mutex_lock(&cache->mu);
     cache->draining = true;
     pthread_mutex_unlock(&cache->mu);
-    n = cfile_collect(cache, "", &files);
+    n = cfile_collect_used(cache, &files);
     for (ssize_t i = 0; i < n; i++) {
         cache_busy(cache, 1);
         cfile_flush(files[i], drained, cache);

@@ -818,6 +818,7 @@ void cfile_orphan(struct cfile *cf)
     cf->orphan = true;
     stream_drop(cf);
     journal_remove(cf);
+    keep_drop_key(cache, cf->key);
     list_splice_tail(&waiters, &cf->waiters);
     pthread_mutex_unlock(&cf->mu);
     pthread_mutex_unlock(&cache->mu);
@@ -829,7 +830,7 @@ void cfile_orphan(struct cfile *cf)
     }
 }
 
-ssize_t cfile_collect(struct cache *cache, const char *prefix, struct cfile ***out)
+static ssize_t collect(struct cache *cache, const char *prefix, bool idle, struct cfile ***out)
 {
     size_t n = 0, skip = strlen(prefix);
     struct cfile **v;
@@ -840,7 +841,7 @@ ssize_t cfile_collect(struct cache *cache, const char *prefix, struct cfile ***o
         list_for_each (it, &cache->table[i]) {
             struct cfile *cf = list_entry(it, struct cfile, hash_link);
 
-            if (strncmp(cf->key, prefix, skip))
+            if (strncmp(cf->key, prefix, skip) || (!idle && !list_empty(&cf->lru)))
                 continue;
             cfile_ref_locked(cf);
             v[n++] = cf;
@@ -849,6 +850,16 @@ ssize_t cfile_collect(struct cache *cache, const char *prefix, struct cfile ***o
     pthread_mutex_unlock(&cache->mu);
     *out = v;
     return v ? (ssize_t)n : -ENOMEM;
+}
+
+ssize_t cfile_collect(struct cache *cache, const char *prefix, struct cfile ***out)
+{
+    return collect(cache, prefix, true, out);
+}
+
+ssize_t cfile_collect_used(struct cache *cache, struct cfile ***out)
+{
+    return collect(cache, "", false, out);
 }
 
 /* Nobody else is there any more. */

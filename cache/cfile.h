@@ -319,6 +319,8 @@ struct cfile *cfile_find(struct cache *cache, const char *key);
 
 /* All referenced cfiles whose key begins with `prefix`; *out is malloc'ed. Returns how many, or -ENOMEM. */
 ssize_t cfile_collect(struct cache *cache, const char *prefix, struct cfile ***out);
+/* The same of all but those that are idle, whose order of use stays as it is. */
+ssize_t cfile_collect_used(struct cache *cache, struct cfile ***out);
 
 /* All n bytes at `offset` of the descriptor. 0 or a negative errno. */
 int pwrite_all(int fd, const char *from, size_t n, uint64_t offset);

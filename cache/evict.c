@@ -151,7 +151,7 @@ int evict_reserve(struct cache *cache, uint64_t n)
 static void drop_all(struct cache *cache)
 {
     struct cfile **files;
-    ssize_t n = cfile_collect(cache, "", &files);
+    ssize_t n = cfile_collect_used(cache, &files);
 
     for (ssize_t i = 0; i < n; i++) {
         drop_clean(files[i], true);

@@ -222,6 +222,12 @@ static int remember(struct keep *keep, const struct keep_record *record, uint64_
     return 0;
 }
 
+static void forget_read(struct keep *keep, struct kept *e)
+{
+    keep->changed = true;
+    free(e);
+}
+
 /* Of each number the last word alone; none of those that were changed since. */
 static void last_words(struct keep *keep)
 {
@@ -233,7 +239,7 @@ static void last_words(struct keep *keep)
         struct kept *e = keep->read[i];
 
         if (e->changed || (i + 1 < keep->n_read && keep->read[i + 1]->number == e->number))
-            free(e);
+            forget_read(keep, e);
         else
             keep->read[n++] = e;
     }
@@ -427,7 +433,7 @@ void keep_claimed(struct cache *cache)
         if (keep->read[i]->claimed)
             claim_one(cache, keep->read[i]);
         else
-            free(keep->read[i]);
+            forget_read(keep, keep->read[i]);
     free(keep->read);
     keep->read = NULL;
     keep->n_read = keep->read_room = 0;

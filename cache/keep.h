@@ -51,6 +51,8 @@ void keep_now(struct cfile *cf);
 void keep_changed(struct cfile *cf);
 /* Bytes of the file in [start, end) were changed, or taken from the disk. mu held. */
 void keep_cut(struct cfile *cf, uint64_t start, uint64_t end);
+/* There is no such object any more: what the table has of it goes. cache->mu held. */
+void keep_drop_key(struct cache *cache, const char *key);
 /* The data file goes. mu held, or nobody else has it. */
 void keep_gone(struct cfile *cf);
 /*

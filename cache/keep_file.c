@@ -346,6 +346,27 @@ void keep_changed(struct cfile *cf)
     cf->kept = NULL;
 }
 
+void keep_drop_key(struct cache *cache, const char *key)
+{
+    struct keep *keep = cache->keep;
+    struct kept *e;
+
+    if (!keep)
+        return;
+    pthread_mutex_lock(&keep->mu);
+    e = keep_table_find(keep, keep_hash(key));
+    if (e) {
+        keep_table_remove(keep, e);
+        keep->live_bytes -= e->length;
+        keep->changed = true;
+    }
+    pthread_mutex_unlock(&keep->mu);
+    if (!e)
+        return;
+    cache->cached_bytes -= e->bytes;
+    doom(cache, e);
+}
+
 void keep_cut(struct cfile *cf, uint64_t start, uint64_t end)
 {
     if (cf->sums.n)

@@ -71,7 +71,7 @@ static void squeeze(struct cfile *cf)
     segment_squeeze(cf);
     if (atomic_load(&cache->freeing) > 0)
         return;
-    n = cfile_collect(cache, "", &files);
+    n = cfile_collect_used(cache, &files);
     for (ssize_t i = 0; i < n; i++) {
         segment_squeeze(files[i]);
         cfile_release(files[i]);

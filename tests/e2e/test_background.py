@@ -142,7 +142,7 @@ class Cut:
         m = self.factory(self.server, cache=self.cache)
         m.allow("kept in", "sending of f failed")
         m.unmount(60)
-        assert crash.listing(self.cache, "data") == {} and self.server.uploads() == []
+        assert crash.unsent(self.cache) == {} and self.server.uploads() == []
         return {n: d for n, d in crash.listing(self.cache, "aside").items() if not n.endswith(".journal")}
 
 

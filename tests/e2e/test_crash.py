@@ -429,8 +429,9 @@ class Stage:
         """What the crash left is right, and a further mount finds nothing to do."""
         done, inside, _ = self.runner.result()
         crash.Verdict(self.server, self.cache, self.planted, ops, done, inside, self.log_text, named).check()
-        data, aside = (set(crash.listing(self.cache, d)) for d in ("data", "aside"))
+        data, aside = set(crash.unsent(self.cache)), set(crash.listing(self.cache, "aside"))
         assert not data, "files are left in data/ after the unmount: %r\n%s" % (sorted(data), self.log_text)
+        crash.check_kept(self.cache, self.server)
         if again:
             self.server.reset()
             m = self.mount()
@@ -438,7 +439,8 @@ class Stage:
             crash.check_log(m)
             assert "kept in" not in m.stderr_text() and "earlier daemon" not in m.stderr_text(), m.stderr_text()
             assert set(self.server.counters()) <= {"ListObjectsV2", "GetBucketInfo"}, self.server.counters()
-            assert set(crash.listing(self.cache, "aside")) == aside and not crash.listing(self.cache, "data")
+            assert set(crash.listing(self.cache, "aside")) == aside and not crash.unsent(self.cache)
+            crash.check_kept(self.cache, self.server)
 
 
 @contextlib.contextmanager
@@ -845,7 +847,7 @@ def test_conflict(case, change):
         m = s.mount()
         m.unmount()
         crash.check_log(m)
-        assert "aside" not in m.stderr_text() and not crash.listing(s.cache, "data")
+        assert "aside" not in m.stderr_text() and not crash.unsent(s.cache)
 
 
 def test_new_file_meets_nothing(case="new"):
@@ -904,7 +906,7 @@ def test_power_cut(case, data):
         assert not s.server.uploads()
         found = {n: d for n, d in crash.listing(s.cache, "aside").items() if not n.endswith(".journal")}
         assert {n: found.get(n) for n in kept} == kept
-        assert not crash.listing(s.cache, "data")
+        assert not crash.unsent(s.cache)
 
 
 @pytest.mark.parametrize("case", ["completing", "partial", "small"])
@@ -940,7 +942,7 @@ def test_journal_rolled_back(case):
             with explain(case, "cut at %d" % cut):
                 # The planted object is a new one with the same bytes; the uploads are gone.
                 crash.check_log(m, "NoSuchUpload")
-                assert not s.server.uploads() and not crash.listing(s.cache, "data")
+                assert not s.server.uploads() and not crash.unsent(s.cache)
                 found = s.server.object(key)
                 assert found in (PLANTED.get(key), model.bucket[key]), "neither the old nor the new object"
                 aside = [d for n, d in crash.listing(s.cache, "aside").items() if not n.endswith(".journal")]
@@ -1033,14 +1035,14 @@ def hostile_journal(name, journal, old):
         assert not s.server.uploads()
         kept = crash.listing(s.cache, "aside")
         # Cut off in its BEGIN it is what a crash leaves before anything was changed: the data is a clean copy.
-        unsent = crash.listing(s.cache, "data")
+        unsent = crash.unsent(s.cache)
         places = [*kept.values(), *unsent.values()]
         assert (name in TORN and not old) or data in places or extra, "the bytes are gone: %s" % log
         assert not unsent or "is unsent" in log
         m = s.mount()
         m.unmount()
         assert set(crash.listing(s.cache, "aside")) == set(kept)
-        assert set(crash.listing(s.cache, "data")) == set(unsent)
+        assert set(crash.unsent(s.cache)) == set(unsent)
 
 
 @pytest.mark.sanitizer
