@@ -3,6 +3,7 @@
  * known and what was appended here. And a file that is only read grows with its object.
  */
 #include "append.h"
+#include "keep.h"
 #include "spool.h"
 #include "stream.h"
 
@@ -150,6 +151,8 @@ int append_move_map(struct cfile *cf, struct oinfo *info, uint64_t from, bool ke
         extent_map_free(map);
         return r;
     }
+    keep_changed(cf);
+    keep_cut(cf, !keep ? 0 : old < to ? old : to, UINT64_MAX);
     extent_map_free(cf->map);
     cf->map = map;
     cf->attr.size = to + n;

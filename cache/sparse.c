@@ -3,8 +3,8 @@
  * any other, and are published; in the data file they are holes, and cost no disk. What stands in the bucket is data,
  * whatever its bytes are: nobody has looked.
  */
-#include "cfile.h"
 #include "journal.h"
+#include "keep.h"
 #include "stream.h"
 
 #include "../oss/base_log.h"
@@ -72,6 +72,7 @@ int cfile_zero(struct cfile *cf, uint64_t offset, uint64_t n, bool grow)
         r = stream_reaches(cf, end) ? cfile_need_fd(cf) : -EFBIG;
         if (!r)
             r = journal_dirty(cf);
+        keep_cut(cf, offset, end);
         if (!r)
             r = punch(cf->fd, offset, end - offset);
         if (!r)

@@ -109,7 +109,7 @@ void cache_flush_all(struct cache *cache, const struct cache_flush *flush)
     }
     all->to = *flush;
     atomic_init(&all->left, 1);
-    n = cfile_collect(cache, "", &files);
+    n = cfile_collect_used(cache, &files);
     if (n < 0)
         flush->one(flush->arg, "?", (int)n);
     for (ssize_t i = 0; i < n; i++)
