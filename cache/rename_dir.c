@@ -16,7 +16,7 @@
  * the next mount finishes or undoes it. What fails while the daemon lives, its caller is told, and nobody comes back
  * to it.
  */
-#include "cfile.h"
+#include "rename_child.h"
 #include "rename_intent.h"
 
 #include "../oss/base_log.h"
@@ -44,21 +44,6 @@ struct hold {
 struct late {
     struct list link;
     struct change change;
-};
-
-struct child {
-    struct job job;
-    struct dir_rename *d;
-    struct cfile *big; /* while a multipart copy of it runs */
-    char *from;        /* key */
-    uint64_t size;
-    time_t last_modified;
-    char etag[OSS_ETAG_SIZE];
-    char new_etag[OSS_ETAG_SIZE];
-    time_t new_modified;
-    bool exact; /* new_modified is the object's, not the Date of the reply */
-    bool copied;
-    bool gone; /* removed by another program since it was listed */
 };
 
 struct dir_rename {
@@ -548,82 +533,6 @@ static int copy_big(struct child *child, const char *to)
     return r;
 }
 
-/* Written in this mount: no need to ask. */
-static bool known_default_acl(struct cache *cache, const char *key)
-{
-    struct meta_result known = {0};
-    const char *name;
-    char *dir;
-    bool is_default;
-
-    if (key_split(key, &dir, &name))
-        return false;
-    meta_get(cache->meta, dir, name, &known);
-    is_default = known.info && known.info->acl_default;
-    oinfo_put(known.info);
-    free(dir);
-    return is_default;
-}
-
-#define COPY_TRIES 4
-
-/* The object is another than the listing said: what it is now. */
-static int look_again(struct child *child, struct oss_error *err)
-{
-    struct oss *oss = child->d->cache->oss;
-    struct oss_object object = {0};
-    int r = oss->ops->head(oss, child->from, &object, err);
-
-    if (!r) {
-        memcpy(child->etag, object.etag, sizeof(child->etag));
-        child->last_modified = object.last_modified;
-        child->size = object.size;
-    }
-    oss_object_free(&object);
-    return r;
-}
-
-static int copy_once(struct child *child, const char *to, const struct kvlist *headers, struct oss_object *made,
-                     struct oss_error *err)
-{
-    struct oss *oss = child->d->cache->oss;
-    struct oss_copy_opts opts = {.if_match = *child->etag ? child->etag : NULL, .headers = headers};
-
-    return oss->ops->copy(oss, child->from, to, &opts, made, err);
-}
-
-/* -ENOENT: somebody has removed it meanwhile, and there is nothing to be moved. */
-static int copy_small(struct child *child, const char *to)
-{
-    struct cache *cache = child->d->cache;
-    struct kvlist headers = {0};
-    struct oss_object made = {0};
-    struct oss_error err = {0};
-    char acl[24];
-    int r = 0;
-
-    if (cache->config.keep_acl && !known_default_acl(cache, child->from)) {
-        r = object_acl(cache, child->from, acl, &err);
-        if (!r && *acl)
-            r = kv_set(&headers, "x-oss-object-acl", acl);
-    }
-    if (!r)
-        r = copy_once(child, to, &headers, &made, &err);
-    for (int i = 1; r == -ESTALE && i < COPY_TRIES; i++) {
-        r = look_again(child, &err);
-        if (!r)
-            r = copy_once(child, to, &headers, &made, &err);
-    }
-    if (r && r != -ENOENT)
-        cache_log_error("renaming", child->from, &err);
-    memcpy(child->new_etag, made.etag, sizeof(child->new_etag));
-    child->exact = made.last_modified != 0;
-    child->new_modified = child->exact ? made.last_modified : made.date;
-    oss_object_free(&made);
-    kv_free(&headers);
-    return r;
-}
-
 static void child_run(struct job *job)
 {
     struct child *child = list_entry(job, struct child, job);
@@ -640,7 +549,7 @@ static void child_run(struct job *job)
     if (!r) {
         /* Empty markers look alike within a second: what was kept of another one at that key is not its. */
         attr_store_forget(child->d->cache->attrs, to);
-        r = big ? copy_big(child, to) : copy_small(child, to);
+        r = big ? copy_big(child, to) : child_copy(child->d->cache, child, to);
     }
     free(to);
     child->gone = r == -ENOENT;
@@ -691,6 +600,7 @@ static int add_children(struct dir_rename *d, struct oss_list *page)
         d->children[d->n_children] =
             (struct child){.from = e->key, .size = e->size, .last_modified = e->last_modified};
         memcpy(d->children[d->n_children].etag, e->etag, sizeof(e->etag));
+        memcpy(d->children[d->n_children].storage_class, e->storage_class, sizeof(e->storage_class));
         e->key = NULL; /* ours now */
         d->n_children++;
     }

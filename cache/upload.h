@@ -96,6 +96,8 @@ int upload_find_kept(struct upload *u, const struct plan_step *step, struct oss_
  */
 int initiate_headers(struct cache *cache, const char *key, bool tagged, const struct kvlist *described,
                      struct kvlist *list, bool *forbid, struct oss_error *err);
+/* Class and encryption of `source`, which a copy does not take by itself, into `list`. 0 or -ENOMEM. */
+int upload_carry_storage(const struct kvlist *source, struct kvlist *list);
 /* Does it set tags? */
 bool upload_tags(const struct upload *u);
 /* All headers of one request but the client's own; *forbid: it must not overwrite. 0 or -ENOMEM. */

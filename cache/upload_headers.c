@@ -177,15 +177,14 @@ int upload_find_kept(struct upload *u, const struct plan_step *step, struct oss_
 
 /* -------------------------------------------------------------------------------------------- one request */
 
-/* Class and encryption, which a copy does not take from its source by itself. */
-static int carry_storage(const struct upload *u, struct kvlist *list)
+int upload_carry_storage(const struct kvlist *source, struct kvlist *list)
 {
     static const char *const names[] = {"x-oss-storage-class", "x-oss-server-side-encryption",
                                         "x-oss-server-side-data-encryption", "x-oss-server-side-encryption-key-id"};
     int r = 0;
 
-    for (size_t i = 0; u->source && !r && i < sizeof(names) / sizeof(*names); i++) {
-        const char *value = kv_get(&u->source->headers, names[i]);
+    for (size_t i = 0; !r && i < sizeof(names) / sizeof(*names); i++) {
+        const char *value = kv_get(source, names[i]);
 
         if (value && strcmp(value, "Standard") != 0)
             r = kv_set(list, names[i], value);
@@ -204,8 +203,8 @@ int upload_request_headers(struct upload *u, enum headers_kind kind, struct kvli
     int r = describes ? kv_copy(list, &u->headers) : 0;
 
     *forbid = false;
-    if (!r && kind == HEADERS_COPY && !u->replace)
-        r = carry_storage(u, list);
+    if (!r && kind == HEADERS_COPY && !u->replace && u->source)
+        r = upload_carry_storage(&u->source->headers, list);
     if (!r && acl && *u->acl)
         r = kv_set(list, "x-oss-object-acl", u->acl);
     if (!r && u->tagging && *u->tagging && (kind == HEADERS_PUT || kind == HEADERS_INITIATE))

@@ -411,3 +411,17 @@ def test_every_error_code(server, mount):
         lines = [x for x in m.stderr_text().splitlines() if "sending of f%d failed" % i in x]
         assert lines and code in lines[-1] and "request id" in lines[-1] and words in lines[-1], (code, lines)
     assert server.files() == {} and server.uploads() == []
+
+
+def test_rename_of_a_directory_keeps_class_and_encryption(server, mount):
+    """Which a copy does not take by itself. The listing tells the class; the encryption, whoever has looked before."""
+    headers = {"x-oss-storage-class": "IA", "x-oss-server-side-encryption": "AES256"}
+    for name in "a", "b":
+        server.plant("d/" + name, b"x" * 100, headers)
+    server.plant("d/c", b"x" * 100)
+    m = mount()
+    os.stat(m.p("d", "a"))
+    os.rename(m.p("d"), m.p("e"))
+    assert "x-oss-storage-class" not in server.headers("e/c") or server.headers("e/c")["x-oss-storage-class"] == "Standard"
+    has(server, "e/a", headers)
+    has(server, "e/b", {"x-oss-storage-class": "IA"})
