@@ -32,8 +32,13 @@ struct fs {
 };
 
 /* An open file. */
+/*
+ * Who answers a request by a call may see the program end, and the handle be released, before its handler has
+ * returned: it holds the handle meanwhile.
+ */
 struct file {
     struct list link;    /* in fs->files */
+    atomic_uint refs;    /* the kernel's, and of handlers at work */
     struct inode *inode; /* referenced */
     struct cfile *cf;    /* one open of it */
     bool writable;
@@ -57,6 +62,15 @@ static inline struct file *file_of(struct fuse_file_info *fi)
 {
     return (struct file *)(uintptr_t)fi->fh;
 }
+
+static inline struct file *file_get(struct fuse_file_info *fi)
+{
+    struct file *file = file_of(fi);
+
+    atomic_fetch_add_explicit(&file->refs, 1, memory_order_relaxed);
+    return file;
+}
+void file_put(struct fs *fs, struct file *file);
 
 /* attr.c: the stat of an inode with these attributes. */
 void attr_to_stat(const struct attr *attr, uint64_t ino, bool detached, struct stat *st);

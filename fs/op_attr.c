@@ -222,6 +222,35 @@ static void reply_detached(struct call *call)
     call_reply_attr(call, &st, 0);
 }
 
+/* What the handle is of, if there is one: held, and NULL else. `writes`: its content is to be changed. */
+static struct cfile *handle_cfile(struct fuse_file_info *fi, bool writes)
+{
+    struct file *file = fi && fi->fh ? file_of(fi) : NULL;
+
+    if (file && writes)
+        file->wrote = true;
+    return file ? cfile_hold(file->cf) : NULL;
+}
+
+/* A call for an inode, with the hold `cf` or NULL; NULL: answered. */
+static struct call *call_on_inode(fuse_req_t req, fuse_ino_t ino, struct cfile *cf)
+{
+    struct fs *fs = fs_of(req);
+    struct call *call = call_new(fs, req);
+
+    if (!call) {
+        if (cf)
+            cfile_release(cf);
+        return NULL;
+    }
+    call->cf = cf;
+    call->inode = inode_get(fs->inodes, ino);
+    if (call->inode)
+        return call;
+    call_reply_err(call, -ESTALE);
+    return NULL;
+}
+
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
@@ -234,15 +263,11 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         fuse_reply_attr(req, &st, (double)fs->ttl_ms / 1000);
         return;
     }
-    call = call_new(fs, req);
+    call = call_on_inode(req, ino, handle_cfile(fi, false));
     if (!call)
         return;
-    call->inode = inode_get(fs->inodes, ino);
-    if (!call->inode) {
-        call_reply_err(call, -ESTALE);
-        return;
-    }
-    call->cf = fi && fi->fh ? cfile_hold(file_of(fi)->cf) : inode_cfile(fs->inodes, call->inode);
+    if (!call->cf)
+        call->cf = inode_cfile(fs->inodes, call->inode);
     if (call->cf && cfile_may_grow(call->cf) && !inode_place(fs->inodes, call->inode, dir, name))
         cache_lookup(fs->cache, dir, name, open_attr_known, call);
     else if (call->cf)
@@ -385,22 +410,14 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct
         setattr_root(fs, req, st, set);
         return;
     }
-    call = call_new(fs, req);
+    call = call_on_inode(req, ino, handle_cfile(fi, set & FUSE_SET_ATTR_SIZE));
     if (!call)
         return;
     call->set = set;
     call->attr =
         (struct attr){.mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid, .size = (uint64_t)st->st_size};
     set_times(st, set, &call->attr);
-    call->inode = inode_get(fs->inodes, ino);
-    if (!call->inode) {
-        call_reply_err(call, -ESTALE);
-        return;
-    }
-    if (fi && fi->fh) {
-        if (set & FUSE_SET_ATTR_SIZE)
-            file_of(fi)->wrote = true;
-        call->cf = cfile_hold(file_of(fi)->cf);
+    if (call->cf) {
         if (!(set & FUSE_SET_ATTR_SIZE) || !cfile_await_sent(call->cf, setattr_handle, call))
             setattr_handle(call, 0);
         return;

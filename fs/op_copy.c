@@ -14,14 +14,16 @@ static void copied(void *arg, int r)
 void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
                         fuse_ino_t ino_out, off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags)
 {
-    struct file *from = file_of(fi_in), *to = file_of(fi_out);
-    struct call *call = call_new(fs_of(req), req);
+    struct fs *fs = fs_of(req);
+    struct file *from = file_get(fi_in), *to = file_get(fi_out);
+    struct call *call = call_new(fs, req);
 
     (void)ino_in;
     (void)ino_out;
     (void)flags; /* none are known */
-    if (!call)
-        return;
     to->wrote = true;
-    cache_copy(from->cf, (uint64_t)off_in, to->cf, (uint64_t)off_out, len, copied, call);
+    if (call)
+        cache_copy(from->cf, (uint64_t)off_in, to->cf, (uint64_t)off_out, len, copied, call);
+    file_put(fs, from);
+    file_put(fs, to);
 }

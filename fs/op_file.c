@@ -41,6 +41,7 @@ static struct file *file_new(struct fs *fs, struct inode *inode, struct cfile *c
         cfile_close(cf, writable);
         return NULL;
     }
+    atomic_init(&file->refs, 1);
     file->inode = inode;
     file->cf = cf;
     file->writable = writable;
@@ -51,11 +52,13 @@ static struct file *file_new(struct fs *fs, struct inode *inode, struct cfile *c
     return file;
 }
 
-static void file_free(struct fs *fs, struct file *file)
+void file_put(struct fs *fs, struct file *file)
 {
     struct cfile *cf = file->cf;
     bool writable = file->writable;
 
+    if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) > 1)
+        return;
     pthread_mutex_lock(&fs->mu);
     list_del(&file->link);
     pthread_mutex_unlock(&fs->mu);
@@ -67,7 +70,7 @@ static void file_free(struct fs *fs, struct file *file)
 void files_end(struct fs *fs)
 {
     while (!list_empty(&fs->files))
-        file_free(fs, list_entry(fs->files.next, struct file, link));
+        file_put(fs, list_entry(fs->files.next, struct file, link));
 }
 
 /* What the kernel should do with this handle. */
@@ -116,7 +119,7 @@ static void open_known(struct call *call, struct oinfo *info)
         file->wrote = true;
     file_info(&fi, file, note_content(fs, call->inode, cf));
     if (!call_reply_open(call, &fi))
-        file_free(fs, file);
+        file_put(fs, file);
 }
 
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -183,7 +186,7 @@ static void created(struct call *call, struct cfile *cf, int r)
         attr_to_stat(&call->attr, e.ino, false, &e.attr);
         if (!call_reply_create(call, &e, &fi)) {
             inode_forget(fs->inodes, e.ino, 1);
-            file_free(fs, file);
+            file_put(fs, file);
         }
     }
     inode_put(fs->inodes, inode);
@@ -314,12 +317,14 @@ static void read_done(void *arg, int r, const struct cfile_view *view)
 
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-    struct call *call = call_new(fs_of(req), req);
+    struct fs *fs = fs_of(req);
+    struct file *file = file_get(fi);
+    struct call *call = call_new(fs, req);
 
     (void)ino;
-    if (!call)
-        return;
-    cfile_read(file_of(fi)->cf, size, (uint64_t)offset, read_done, call);
+    if (call)
+        cfile_read(file->cf, size, (uint64_t)offset, read_done, call);
+    file_put(fs, file);
 }
 
 static ssize_t write_now(struct cfile *cf, const char *data, size_t size, uint64_t offset, bool append, bool more,
@@ -359,11 +364,14 @@ static void write_sent(void *arg, int r)
 static struct call *write_later(fuse_req_t req, struct file *file, const char *data, size_t size, off_t offset,
                                 bool append, bool more)
 {
+    struct cfile *cf = cfile_hold(file->cf);
     struct call *call = call_new(fs_of(req), req);
 
-    if (!call)
+    if (!call) {
+        cfile_release(cf);
         return NULL;
-    call->cf = cfile_hold(file->cf);
+    }
+    call->cf = cf;
     call->data = malloc(size);
     if (!call->data) {
         call_reply_err(call, -ENOMEM);
@@ -504,13 +512,16 @@ static bool flush_too_early(struct file *file, fuse_req_t req, uint64_t ino)
 static void send_file(fuse_req_t req, uint64_t ino, struct file *file)
 {
     struct fs *fs = fs_of(req);
+    struct cfile *cf = cfile_hold(file->cf); /* the handle may be gone when a killed program's flush ends */
     struct call *call = call_new(fs, req);
 
-    if (!call)
+    if (!call) {
+        cfile_release(cf);
         return;
+    }
+    call->cf = cf;
     call->inode = inode_get(fs->inodes, ino);
-    cfile_append_over(file->cf, call->by.pid);
-    call->cf = cfile_hold(file->cf); /* the handle may be gone when a killed program's flush ends */
+    cfile_append_over(cf, call->by.pid);
     cfile_sync(call->cf, flush_done, call);
 }
 
@@ -533,6 +544,6 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
-    file_free(fs_of(req), file_of(fi));
+    file_put(fs_of(req), file_of(fi));
     fuse_reply_err(req, 0);
 }
