@@ -1,6 +1,6 @@
 #!/bin/bash
 # run_e2e.sh [ARGUMENTS OF PYTEST]: the tests at a real mount, with the programs $OSSMOUNT and $OSSD.
-# One more at a time than there are processors: most tests wait for time to pass now and then.
+# Two for each processor at a time: most tests wait for time to pass now and then.
 set -u
 # A make that a test runs is not ours.
 unset MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES
@@ -15,4 +15,4 @@ for arg in "$@"; do
 done
 # shellcheck disable=SC2086
 exec timeout -k 30 "${E2E_SECONDS:-2400}" /usr/bin/python3 -m pytest -p no:cacheprovider -q \
-    -n "${E2E_JOBS:-$(($(nproc) + 1))}" --timeout="${E2E_TIMEOUT:-120}" $what "$@"
+    -n "${E2E_JOBS:-$((2 * $(nproc)))}" --timeout="${E2E_TIMEOUT:-120}" $what "$@"
