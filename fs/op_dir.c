@@ -282,10 +282,12 @@ static void read_dir(fuse_req_t req, size_t size, off_t offset, struct fuse_file
     dir->fresh = false;
     pthread_mutex_unlock(&dir->mu);
     if (!first && !inode_key(fs->inodes, dir->inode, key)) {
+        dir->refs++; /* the handle may be gone when the reader was killed */
         call = call_new(fs, req);
-        if (!call)
+        if (!call) {
+            dir_put(dir);
             return;
-        dir->refs++;
+        }
         call->dir = dir;
         call->size = size;
         call->set = plus;
