@@ -150,9 +150,7 @@ static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_
     if (offset + n > cf->cache->config.limits.object_max || offset + n < offset || !stream_reaches(cf, offset + n))
         r = -EFBIG;
     else
-        r = journal_dirty(cf);
-    if (!r)
-        r = journal_unhide(cf, offset, offset + n);
+        r = journal_dirty(cf, offset, offset + n);
     pthread_mutex_unlock(&cf->mu);
     if (!r) {
         r = pwrite_all(fd, from, n, offset);
@@ -210,9 +208,7 @@ int cfile_truncate(struct cfile *cf, uint64_t size)
     pthread_rwlock_wrlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
     if (size != cf->attr.size)
-        r = journal_dirty(cf);
-    if (!r)
-        r = journal_unhide(cf, size, UINT64_MAX);
+        r = journal_dirty(cf, size, UINT64_MAX);
     if (!r && size < cf->attr.size && cf->has_data) {
         r = cfile_need_fd(cf);
         if (!r && ftruncate(cf->fd, (off_t)size))

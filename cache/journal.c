@@ -163,7 +163,7 @@ static int begin(struct cfile *cf)
     return r;
 }
 
-int journal_dirty(struct cfile *cf)
+static int mark_dirty(struct cfile *cf)
 {
     int r;
 
@@ -181,6 +181,38 @@ int journal_dirty(struct cfile *cf)
     if (!r)
         cf->journal_committed = cf->journal_synced = false;
     return r;
+}
+
+/* What of the range stands in a hidden object does so no more. */
+static int note_unhidden(struct cfile *cf, uint64_t start, uint64_t end)
+{
+    struct buf payload = BUF_INIT(64);
+    bool any = false;
+    struct extent ex;
+    int r = 0;
+
+    for (uint64_t at = start; !any && cf->n_bases > 0 && at < end && extent_map_find(cf->map, at, &ex); at = ex.end) {
+        const struct base *base = ex.base == EXTENT_NEW ? NULL : cfile_base(cf, ex.base);
+
+        any = base && hidden_is(cf->cache, base->key);
+    }
+    if (!any || cf->journal_fd < 0)
+        return 0;
+    record_put_int(&payload, start, 8);
+    record_put_int(&payload, end, 8);
+    record_put_int(&payload, 0, 8);
+    record_put_text(&payload, "");
+    record_put_object(&payload, NULL);
+    r = append(cf, RECORD_HIDDEN, &payload);
+    buf_free(&payload);
+    return r;
+}
+
+int journal_dirty(struct cfile *cf, uint64_t start, uint64_t end)
+{
+    int r = mark_dirty(cf);
+
+    return r ? r : note_unhidden(cf, start, end);
 }
 
 static uint64_t wanted(const struct cfile *cf)
@@ -232,30 +264,6 @@ int journal_hidden(struct cfile *cf, uint64_t start, uint64_t end)
         r = append(cf, RECORD_HIDDEN, &payload);
         buf_free(&payload);
     }
-    return r;
-}
-
-int journal_unhide(struct cfile *cf, uint64_t start, uint64_t end)
-{
-    struct buf payload = BUF_INIT(64);
-    bool any = false;
-    struct extent ex;
-    int r = 0;
-
-    for (uint64_t at = start; !any && cf->n_bases > 0 && at < end && extent_map_find(cf->map, at, &ex); at = ex.end) {
-        const struct base *base = ex.base == EXTENT_NEW ? NULL : cfile_base(cf, ex.base);
-
-        any = base && hidden_is(cf->cache, base->key);
-    }
-    if (!any || cf->journal_fd < 0)
-        return 0;
-    record_put_int(&payload, start, 8);
-    record_put_int(&payload, end, 8);
-    record_put_int(&payload, 0, 8);
-    record_put_text(&payload, "");
-    record_put_object(&payload, NULL);
-    r = append(cf, RECORD_HIDDEN, &payload);
-    buf_free(&payload);
     return r;
 }
 

@@ -78,14 +78,12 @@
 /* The kernel's name for this boot; "unknown" when it does not tell. */
 const char *journal_boot_id(void);
 
-/* Before a change of content. */
-int journal_dirty(struct cfile *cf);
+/* Before the content of [start, end) is changed, or cut off: what hidden objects have of it is no more its own. */
+int journal_dirty(struct cfile *cf, uint64_t start, uint64_t end);
 /* Before attributes alone become something to be sent; and before an upload begins. */
 int journal_commit(struct cfile *cf);
 /* What of [start, end) stands in a hidden object, with or without a copy here. */
 int journal_hidden(struct cfile *cf, uint64_t start, uint64_t end);
-/* The same is about to be written over, or cut off. */
-int journal_unhide(struct cfile *cf, uint64_t start, uint64_t end);
 /* Of the multipart upload. */
 int journal_intent(struct cfile *cf);
 int journal_upload(struct cfile *cf, const char *id);

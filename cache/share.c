@@ -63,9 +63,7 @@ int cfile_share(struct cfile *cf, const struct share *share)
     pthread_mutex_lock(&cache->mu);
     pthread_mutex_lock(&cf->mu);
     if (!r)
-        r = journal_dirty(cf);
-    if (!r)
-        r = journal_unhide(cf, share->start, share->end);
+        r = journal_dirty(cf, share->start, share->end);
     if (!r && share->start > cf->attr.size) {
         r = extent_map_truncate(cf->map, share->start, cf->epoch);
         cf->attr.size = r ? cf->attr.size : share->start;

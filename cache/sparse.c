@@ -49,7 +49,7 @@ static int zeroed(struct cfile *cf, uint64_t offset, uint64_t end, bool *streams
     clock_gettime(CLOCK_REALTIME, &cf->attr.mtime);
     cf->times_set = false;
     cf->written = true;
-    cfile_changed(cf, true);
+    cfile_changed(cf, CFILE_ON_WRITE);
     cf->plain_gen = cf->gen;
     *streams = stream_wrote(cf, offset, (size_t)(end - offset));
     cfile_check(cf);
@@ -71,7 +71,7 @@ int cfile_zero(struct cfile *cf, uint64_t offset, uint64_t n, bool grow)
     if (offset < end) {
         r = stream_reaches(cf, end) ? cfile_need_fd(cf) : -EFBIG;
         if (!r)
-            r = journal_dirty(cf);
+            r = journal_dirty(cf, offset, end);
         keep_cut(cf, offset, end);
         if (!r)
             r = punch(cf->fd, offset, end - offset);

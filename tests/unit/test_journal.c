@@ -198,7 +198,7 @@ static void write_every_record(void)
     struct oinfo *moved = object("\"M\"", 4);
 
     file.object = object("\"OLD\"", 77);
-    assert_int_equal(journal_dirty(&file), 0);
+    assert_int_equal(journal_dirty(&file, 0, UINT64_MAX), 0);
     assert_int_equal(extent_map_set_base(file.map, 0, 1000), 0);
     assert_int_equal(extent_map_write(file.map, 10, 20, 1), 0);
     assert_int_equal(extent_map_write(file.map, 500, 1000, 1), 0);
@@ -212,7 +212,7 @@ static void write_every_record(void)
     assert_int_equal(journal_final(&file, 1000, 0x0123456789abcdef), 0);
     journal_end(&file, "UPLOADID");
     journal_sent(&file);
-    assert_int_equal(journal_dirty(&file), 0);
+    assert_int_equal(journal_dirty(&file, 0, UINT64_MAX), 0);
     journal_key(&file, "new", moved);
     oinfo_put(moved);
 }
@@ -561,15 +561,15 @@ static void test_when_records_are_written(void **state)
     uint64_t size;
 
     (void)state;
-    assert_int_equal(journal_dirty(&file), 0);
+    assert_int_equal(journal_dirty(&file, 0, UINT64_MAX), 0);
     size = file.journal_size;
-    assert_int_equal(journal_dirty(&file), 0);
+    assert_int_equal(journal_dirty(&file, 0, UINT64_MAX), 0);
     assert_int_equal(file.journal_size, size);
     assert_int_equal(journal_commit(&file), 0);
-    assert_int_equal(journal_dirty(&file), 0);
+    assert_int_equal(journal_dirty(&file, 0, UINT64_MAX), 0);
     assert_true(file.journal_size > size);
     size = file.journal_size;
-    assert_int_equal(journal_dirty(&file), 0);
+    assert_int_equal(journal_dirty(&file, 0, UINT64_MAX), 0);
     assert_int_equal(file.journal_size, size);
     assert_int_equal(journal_read(path, &s), 0);
     assert_false(s.committed);
@@ -585,7 +585,7 @@ static void test_when_records_are_written(void **state)
     journal_key(&file, "k", NULL);
     journal_remove(&file);
     file.orphan = true;
-    assert_int_equal(journal_dirty(&file), 0);
+    assert_int_equal(journal_dirty(&file, 0, UINT64_MAX), 0);
     assert_int_equal(access(path, F_OK), -1);
 }
 
@@ -665,12 +665,12 @@ static void test_disk_full(void **state)
     assert_int_equal(journal_commit(&file), 0);
     real = file.journal_fd;
     file.journal_fd = full;
-    assert_int_equal(journal_dirty(&file), -ENOSPC);
+    assert_int_equal(journal_dirty(&file, 0, UINT64_MAX), -ENOSPC);
     assert_true(file.journal_committed);
     assert_int_equal(journal_commit(&file), -ENOSPC);
     file.journal_fd = real;
     close(full);
-    assert_int_equal(journal_dirty(&file), 0);
+    assert_int_equal(journal_dirty(&file, 0, UINT64_MAX), 0);
     assert_int_equal(journal_read(path, &s), 0);
     assert_int_equal(s.sequence, 3);
     journal_state_free(&s);

@@ -331,7 +331,7 @@ static void test_random(void **state)
 static void test_journal_of_unclosed(void **state)
 {
     struct cfile *cf = rig_create(&rig, "f");
-    const uint64_t over = SIZE / 2 + 7;
+    const uint64_t over = SIZE / 2 + 7, hole = SIZE / 4 + 5;
     struct journal_state s;
     uint64_t hidden = 0;
     char path[300];
@@ -340,6 +340,7 @@ static void test_journal_of_unclosed(void **state)
     write_all(cf, a, SIZE, 0);
     assert_int_equal(try_write(cf, b, 10, over), 0);
     await_segments(cf);
+    assert_int_equal(cfile_zero(cf, hole, 10, false), 0);
     pthread_mutex_lock(&cf->mu);
     snprintf(path, sizeof(path), "%s.journal", cf->path);
     pthread_mutex_unlock(&cf->mu);
@@ -351,6 +352,7 @@ static void test_journal_of_unclosed(void **state)
         char *content;
 
         assert_false(n > 0 && one->start < over + 10 && one->end > over);
+        assert_false(n > 0 && one->start < hole + 10 && one->end > hole);
         assert_int_equal(fake_oss_content(rig.fake, one->key, &content, &size), 0);
         assert_true(one->base_offset + n <= size);
         assert_memory_equal(content + one->base_offset, a + one->start, n);
@@ -361,6 +363,7 @@ static void test_journal_of_unclosed(void **state)
     journal_state_free(&s);
     assert_int_equal(rig_flush(cf), 0);
     memcpy(a + over, b, 10);
+    memset(a + hole, 0, 10);
     rig_expect(&rig, "f", a, SIZE);
     cfile_close(cf, true);
 }
