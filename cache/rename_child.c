@@ -2,6 +2,8 @@
 
 #include "upload.h"
 
+#include "../oss/base_log.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,5 +93,24 @@ int child_copy(struct cache *cache, struct child *child, const char *to)
     child->new_modified = child->exact ? made.last_modified : made.date;
     oss_object_free(&made);
     kv_free(&headers);
+    return r;
+}
+
+int rename_delete(struct cache *cache, char **keys, size_t n, const char *doing)
+{
+    bool deleted[OSS_LIST_MAX] = {false};
+    struct oss *oss = cache->oss;
+    struct oss_error err = {0};
+    int r = n ? oss->ops->delete_many(oss, (const char *const *)keys, n, deleted, &err) : 0;
+
+    if (r)
+        cache_log_error(doing, keys[0], &err);
+    for (size_t i = 0; i < n; i++) {
+        if (!r && !deleted[i]) {
+            log_err("deleting %s: the service did not confirm it", keys[i]);
+            r = -EIO;
+        }
+        free(keys[i]);
+    }
     return r;
 }

@@ -32,4 +32,10 @@ struct child {
  */
 int child_copy(struct cache *cache, struct child *child, const char *to);
 
+/*
+ * Deletes up to OSS_LIST_MAX objects by one request and frees their keys; `doing` for the log. 0, or a negative
+ * errno: some may be left, and the log names what. Blocks.
+ */
+int rename_delete(struct cache *cache, char **keys, size_t n, const char *doing);
+
 #endif

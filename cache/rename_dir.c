@@ -230,11 +230,8 @@ static char *new_key(const struct dir_rename *d, const char *key)
 /* Deletes the keys of all children for which copied is set: the originals, or to undo the copies. */
 static int delete_children(struct dir_rename *d, bool originals)
 {
-    struct oss *oss = d->cache->oss;
-    bool deleted[OSS_LIST_MAX];
     char *keys[OSS_LIST_MAX];
-    struct oss_error err;
-    int r = 0;
+    int failed, r = 0;
 
     for (size_t i = 0; i < d->n_children;) {
         size_t n = 0;
@@ -249,19 +246,8 @@ static int delete_children(struct dir_rename *d, bool originals)
         }
         if (n == 0)
             break;
-        memset(deleted, 0, sizeof(deleted));
-        err = (struct oss_error){0};
-        if (oss->ops->delete_many(oss, (const char *const *)keys, n, deleted, &err)) {
-            cache_log_error("deleting what was renamed", keys[0], &err);
-            r = err.err;
-        }
-        for (size_t k = 0; k < n; k++) {
-            if (!deleted[k] && !r) {
-                log_err("deleting %s: the service did not confirm it", keys[k]);
-                r = -EIO;
-            }
-            free(keys[k]);
-        }
+        failed = rename_delete(d->cache, keys, n, "deleting what was renamed");
+        r = failed ? failed : r;
     }
     return r;
 }

@@ -5,6 +5,7 @@
  * page of each is all that is in memory, however many objects there are.
  */
 #include "journal.h"
+#include "rename_child.h"
 #include "rename_intent.h"
 
 #include "../oss/base_log.h"
@@ -74,20 +75,8 @@ struct batch {
 
 static int batch_send(struct batch *b)
 {
-    bool deleted[OSS_LIST_MAX] = {false};
-    struct oss *oss = b->cache->oss;
-    struct oss_error err = {0};
-    int r = b->n ? oss->ops->delete_many(oss, (const char *const *)b->keys, b->n, deleted, &err) : 0;
+    int r = rename_delete(b->cache, b->keys, b->n, "deleting what a rename has left");
 
-    if (r)
-        cache_log_error("deleting what a rename has left", b->keys[0], &err);
-    for (size_t i = 0; i < b->n; i++) {
-        if (!r && !deleted[i]) {
-            log_err("deleting %s: the service did not confirm it", b->keys[i]);
-            r = -EIO;
-        }
-        free(b->keys[i]);
-    }
     b->n = 0;
     return r;
 }
