@@ -105,6 +105,19 @@ static void await_segments(struct cfile *cf)
     } while (segments > 0);
 }
 
+/* Until one is completed. */
+static void await_base(struct cfile *cf)
+{
+    bool there = false;
+
+    for (int i = 0; i < 20000 && !there; i++) {
+        usleep(1000);
+        pthread_mutex_lock(&cf->mu);
+        there = cf->n_bases > 0;
+        pthread_mutex_unlock(&cf->mu);
+    }
+}
+
 /* When all is over only the file is there. */
 static void expect_clean(size_t objects)
 {
@@ -210,7 +223,7 @@ static void test_lost_segment(void **state)
 
     (void)state;
     write_all(cf, a, 24 * PART, 0);
-    await_segments(cf);
+    await_base(cf); /* one that still takes in parts may wait for more */
     pthread_mutex_lock(&cf->mu);
     assert_true(cf->n_bases > 0);
     fake_oss_remove(rig.fake, cf->bases[0].key);
