@@ -36,19 +36,21 @@ DEPS_check := $(DEPS_demo) git:git clang libclang-rt-dev clang-tidy clang-format
               python3-pytest-timeout python3-pytest-xdist npm:npm openssl:openssl procps sqlite3:sqlite3 vim-tiny:vi \
               binutils:ar patch:patch attr:setfattr acl:setfacl util-linux:flock strace:strace fio:fio man-db:man \
               mandoc:mandoc dpkg-dev:dpkg-shlibdeps systemd:systemd-analyze
+DEPS_bench := $(DEPS_demo) s3fs:s3fs rclone:rclone gnuplot-nox:gnuplot git:git openssl:openssl
 
 DEPS_FEDORA := gcc make pkgconf fuse3-devel fuse3 libcurl-devel openssl-devel libxml2-devel lmdb-devel libmicrohttpd-devel \
                curl python3 rsync; to check: git clang clang-tools-extra libcmocka-devel python3-pytest \
                python3-pytest-timeout python3-pytest-xdist nodejs-npm sqlite vim patch attr acl strace fio man-db mandoc dpkg-dev \
-               systemd libasan libtsan libubsan
+               systemd libasan libtsan libubsan; to bench: s3fs-fuse rclone gnuplot
 DEPS_ARCH   := base-devel fuse3 curl openssl libxml2 lmdb libmicrohttpd python rsync; to check: git clang cmocka \
                python-pytest python-pytest-timeout python-pytest-xdist npm sqlite vim patch attr acl strace fio man-db \
-               mandoc dpkg systemd
+               mandoc dpkg systemd; to bench: s3fs-fuse rclone gnuplot
 DEPS_ALPINE := build-base linux-headers pkgconf fuse3-dev fuse3 curl-dev openssl-dev libxml2-dev lmdb-dev libmicrohttpd-dev \
                curl python3 rsync; to check: git bash clang clang-extra-tools cmocka-dev py3-pytest \
-               py3-pytest-timeout py3-pytest-xdist npm sqlite vim patch attr acl strace fio mandoc man-db dpkg-dev
+               py3-pytest-timeout py3-pytest-xdist npm sqlite vim patch attr acl strace fio mandoc man-db dpkg-dev; \
+               to bench: s3fs-fuse rclone gnuplot
 
-# What to install for: demo or check.
+# What to install for: demo, check or bench.
 FOR ?= check
 
 # -------------------------------------------------------------------------------------------------- flavours
@@ -227,6 +229,7 @@ format:
 	clang-format -i $(wildcard oss/*.[ch] cache/*.[ch] fs/*.[ch] fs/dist/*.[ch] tests/*/*.[ch])
 
 bench: all
+	@$(MAKE) --no-print-directory deps FOR=bench || echo 'make bench: without what is not installed'
 	@OSSMOUNT=$(CURDIR)/$(B)/ossmount OSSD=$(CURDIR)/$(B)/ossd tests/bench/run $(ARGS)
 
 check:

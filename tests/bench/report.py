@@ -1,10 +1,13 @@
-"""From the raw data to a table of ratios and a chart."""
+"""
+From the raw data to tables and charts; by itself: report.py RAW.csv DIRECTORY.
+"""
 
 import csv
 import os
 import shutil
 import statistics
 import subprocess
+import sys
 
 FIELDS = ["run", "tool", "row", "x", "seconds", "seconds_return", "cpu", "peak_kb", "requests", "up", "down", "failed"]
 
@@ -42,77 +45,102 @@ def median(records, field):
 
 
 def cell(found):
-    return "%5.2f (%.2f-%.2f)" % found if found else "-"
+    return "%.2f (%.2f-%.2f)" % found if found else "-"
 
 
 def text(value, form):
     return form % value if value is not None else "-"
 
 
+ORDER = ["ossmount", "ossmount-background", "s3fs", "s3fs-unsigned", "rclone", "curl", "curl x5"]
+
+
+def ratios(table):
+    """Our time, and how it compares, run by run: below 1 is faster."""
+    tools = [t for t in ORDER[1:] if any(t in row for row in table.values())]
+    lines = ["| row | ossmount | " + " | ".join("of " + t for t in tools) + " |", "|---|---|" + "---|" * len(tools)]
+    for row, found in table.items():
+        ours = found.get("ossmount", [])
+        cells = [text(median(ours, "seconds"), "%.2f s")] + [cell(ratio(ours, found.get(t, []))) for t in tools]
+        lines.append("| %s | %s |" % (row, " | ".join(cells)))
+    return lines
+
+
+def costs(table):
+    """What each tool took, medians."""
+    lines = ["| row | tool | s | s at return | CPU s | peak MiB | requests | MiB up | MiB down |", "|---|---" + "|---:" * 7 + "|"]
+    for row, found in table.items():
+        for tool in (t for t in ORDER if t in found):
+            got = [median(found[tool], f) for f in ("seconds", "seconds_return", "cpu", "peak_kb", "requests", "up", "down")]
+            scale = (1, 1, 1, 1 << 10, 1, 1 << 20, 1 << 20)
+            forms = ("%.2f", "%.2f", "%.2f", "%.0f", "%.0f", "%.1f", "%.1f")
+            cells = [text(v if v is None else v / s, f) for v, s, f in zip(got, scale, forms)]
+            lines.append("| %s | %s | %s |" % (row, tool, " | ".join(cells)))
+    return lines
+
+
+def growth(grow):
+    lines = ["| work | n | s | CPU s | peak MiB | requests |", "|---|---:|---:|---:|---:|---:|"]
+    for r in grow:
+        peak = float(r["peak_kb"]) / 1024 if r["peak_kb"] else 0
+        work = r["row"].replace("grow: ", "")
+        lines.append("| %s | %s | %s | %s | %.0f | %s |" % (work, r["x"], r["seconds"], r["cpu"], peak, r["requests"]))
+    return lines
+
+
 def show(path, out):
     table, grow = load(path)
-    peers = sorted({t for tools in table.values() for t in tools} - {"ossmount"})
-    lines = ["| row | ossmount s | " + " | ".join("x " + p for p in peers) + " | CPU s | peak MiB | requests |"]
-    lines.append("|---|---|" + "---|" * len(peers) + "---|---|---|")
-    for row, tools in table.items():
-        ours = tools.get("ossmount", [])
-        cells = [cell(ratio(ours, tools.get(p, []))) for p in peers]
-        peak = median(ours, "peak_kb")
-        lines.append(
-            "| %s | %s | %s | %s | %s | %s |"
-            % (row, text(median(ours, "seconds"), "%.3f"), " | ".join(cells), text(median(ours, "cpu"), "%.2f"),
-               text(peak / 1024 if peak else None, "%.0f"), text(median(ours, "requests"), "%.0f"))
-        )  # fmt: skip
-    if grow:
-        lines += ["", "| work | x | seconds | peak MiB | requests |", "|---|---|---|---|---|"]
-        for r in grow:
-            peak = float(r["peak_kb"]) / 1024 if r["peak_kb"] else 0
-            lines.append("| %s | %s | %s | %.0f | %s |" % (r["row"], r["x"], r["seconds"], peak, r["requests"]))
-    print("\n".join(lines))
+    parts = [ratios(table), costs(table)] if table else []
+    parts += [growth(grow)] if grow else []
+    page = "\n\n".join("\n".join(lines) for lines in parts)
+    print(page)
     with open(os.path.join(out, "table.md"), "w", encoding="utf-8") as f:
-        f.write("\n".join(lines) + "\n")
-    chart(table, grow, out)
+        f.write(page + "\n")
+    chart(table, out)
+    grow_chart(grow, out)
 
 
-def chart(table, grow, out):
-    """How many times faster than each peer, row by row; and the cost as work grows."""
-    if not shutil.which("gnuplot"):
-        return
+def draw(script):
+    if shutil.which("gnuplot"):
+        subprocess.run(["gnuplot"], input="\n".join(script).encode(), check=False, timeout=60)
+
+
+def chart(table, out):
+    """How many times as fast as each peer, row by row."""
     peers = [p for p in ("s3fs", "rclone") if any(p in tools for tools in table.values())]
     rows = [(row, [ratio(tools.get("ossmount", []), tools.get(p, [])) for p in peers]) for row, tools in table.items()]
     rows = [r for r in rows if any(r[1])]
-    data = os.path.join(out, "chart.dat")
-    with open(data, "w", encoding="utf-8") as f:
-        for row, found in rows:
-            f.write('"%s" %s\n' % (row, " ".join("%.3f" % (1 / r[0]) if r else "NaN" for r in found)))
-    plots = ", ".join("'%s' using %d:xtic(1) title '%s'" % (data, i + 2, p) for i, p in enumerate(peers))
-    script = [
-        "set terminal svg size 1100,640 background 'white'",
+    if not rows:
+        return
+    data = ['"%s" %s' % (row, " ".join("%.3f" % (1 / r[0]) if r else "NaN" for r in found)) for row, found in rows]
+    plots = ", ".join("$d using %d:xtic(1) title '%s'" % (i + 2, p) for i, p in enumerate(peers))
+    draw([
+        "set terminal svg size 1200,640 background 'white'",
         "set output '%s'" % os.path.join(out, "chart.svg"),
+        "$d << EOD", *data, "EOD",
         "set style data histogram",
         "set style fill solid 0.8 border",
         "set logscale y 2",
-        "set ylabel 'times as fast as'",
-        "set xtics rotate by -35",
+        "set ylabel 'times as fast as (ossmount = 1)'",
+        "set xtics rotate by -40 noenhanced",
         "set grid ytics",
-        "set bmargin 11",
-        "set rmargin 14",
+        "set bmargin 13",
+        "set rmargin 16",
         "set arrow from graph 0, first 1 to graph 1, first 1 nohead lw 2",
         "plot " + plots,
-    ]
-    if rows:
-        subprocess.run(["gnuplot"], input="\n".join(script).encode(), check=False, timeout=60)
-    grow_chart(grow, out)
-    os.remove(data)
+    ])  # fmt: skip
 
 
 def grow_chart(grow, out):
+    """A straight line of slope 1 is a cost that grows as the work does."""
     kinds = sorted({r["row"] for r in grow})
+    if not kinds:
+        return
     script = [
-        "set terminal svg size 700,480 background 'white'",
+        "set terminal svg size 800,520 background 'white'",
         "set output '%s'" % os.path.join(out, "grow.svg"),
         "set logscale xy",
-        "set xlabel 'MiB, or entries'",
+        "set xlabel 'MiB, entries, or writers'",
         "set ylabel 'seconds'",
         "set key left",
         "set grid",
@@ -120,7 +148,10 @@ def grow_chart(grow, out):
     for i, kind in enumerate(kinds):
         points = ["%s %s" % (r["x"], r["seconds"]) for r in grow if r["row"] == kind and r["seconds"]]
         script += ["$d%d << EOD" % i, *points, "EOD"]
-    if kinds:
-        plots = ("$d%d with linespoints title '%s'" % (i, k.replace("grow: ", "")) for i, k in enumerate(kinds))
-        script.append("plot " + ", ".join(plots))
-        subprocess.run(["gnuplot"], input="\n".join(script).encode(), check=False, timeout=60)
+    plots = ["$d%d with linespoints title '%s'" % (i, k.replace("grow: ", "")) for i, k in enumerate(kinds)]
+    plots.append("x / 500. with lines dashtype 2 lc 'gray' title 'in proportion'")
+    draw(script + ["plot " + ", ".join(plots)])
+
+
+if __name__ == "__main__":
+    show(sys.argv[1], sys.argv[2])

@@ -84,6 +84,15 @@ def read(path):
     run(["dd", "if=" + path, "of=/dev/null", "bs=1M"])
 
 
+def together(c, n, mib):
+    jobs = []
+    for i in range(n):
+        args = ["dd", "if=" + c.data.big, "of=" + os.path.join(c.mount.path, "w%02d" % i), "bs=1M", "count=%d" % mib]
+        jobs.append(subprocess.Popen(args, stderr=subprocess.DEVNULL))
+    if any([j.wait(tools.LIMIT) for j in jobs]):
+        raise RuntimeError("a writer failed")
+
+
 # ------------------------------------------------------------------------------------------------------ groups
 
 
@@ -141,8 +150,13 @@ def big(c):
 
 
 def line(c):
-    rows = big(c)[:2]
-    return [(name + c.suffix, row) for name, row in rows]
+    """Bytes alone: also far away, and over https."""
+    return [(name + c.suffix, row) for name, row in big(c)[:2]]
+
+
+def far(c):
+    """Requests alone, from far away."""
+    return [(name + c.suffix, row) for name, row in listing(c)[:1] + small(c)[:1]]
 
 
 def small(c):
@@ -150,10 +164,11 @@ def small(c):
     size = d.files * 4096
 
     def copy():
+        there = c.server.holds()
         yield
         cp(d.small, os.path.join(m.path, "small"))
         yield
-        whole(c.server, d.files, size)
+        whole(c.server, there[0] + d.files, there[1] + size)
 
     def cat():
         m.remount()
@@ -207,17 +222,11 @@ def programs(c):
         yield
         whole(c.server, 101, 100 * MIB + 50 * 1024)
 
-    def writers():
+    def eight():
         yield
-        jobs = []
-        for i in range(8):
-            args = ["dd", "if=" + d.big, "of=" + os.path.join(m.path, "w%d" % i), "bs=1M", "count=64"]
-            jobs.append(subprocess.Popen(args, stderr=subprocess.DEVNULL))
-        if any(j.wait(tools.LIMIT) for j in jobs):
-            raise RuntimeError("a writer failed")
+        together(c, 8, 64)
         yield
-        n = min(64, d.big_mib)
-        whole(c.server, 109, 100 * MIB + 50 * 1024 + 8 * n * MIB)
+        whole(c.server, 109, 100 * MIB + 50 * 1024 + 8 * 64 * MIB)
 
     def settled():
         last = None
@@ -243,7 +252,7 @@ def programs(c):
         yield
         whole(c.server, before[0] + d.files, before[1] + d.files * 4096)
 
-    return [("copy 100 x 1 MiB", medium), ("append 1 KiB x 50", append), ("8 writers of 64 MiB", writers),
+    return [("copy 100 x 1 MiB", medium), ("append 1 KiB x 50", append), ("8 writers of 64 MiB", eight),
             ("git clone", clone), ("tar x", tar)]  # fmt: skip
 
 
@@ -264,3 +273,15 @@ def listing(c):
         yield
 
     return [("ls -l of %s" % "{:,}".format(n), ls), ("find of %s" % "{:,}".format(n), find)]
+
+
+def writers(c, n, mib):
+    """`n` programs that write at once."""
+
+    def write():
+        yield
+        together(c, n, mib)
+        yield
+        whole(c.server, n, n * mib * MIB)
+
+    return write

@@ -167,16 +167,24 @@ class Peer:
 
 class Ossmount(Peer):
     name = "ossmount"
+    extra = ()
 
     def command(self):
         options = ["url=" + self.server.url, "use_path_request_style", "region=" + REGION, "cache_dir=" + self.cache]
-        options += ["parallel_count=%d" % CONNECTIONS]
+        options += ["parallel_count=%d" % CONNECTIONS, *self.extra]
         if self.server.tls:
             options.append("cacert=" + self.server.tls[0])
         return [OSSMOUNT, BUCKET, self.path, "-f", "-o", ",".join(options)]
 
     def environment(self):
         return dict(os.environ, OSS_ACCESS_KEY_ID="test", OSS_ACCESS_KEY_SECRET="secret")
+
+
+class OssmountBackground(Ossmount):
+    """close() answers when the local disk has it, as rclone does."""
+
+    name = "ossmount-background"
+    extra = ("upload=background",)
 
 
 class S3fs(Peer):
@@ -216,5 +224,5 @@ class Rclone(Peer):
         return args + (["--no-check-certificate"] if self.server.tls else [])
 
 
-PEERS = {p.name: p for p in (Ossmount, S3fs, S3fsUnsigned, Rclone)}
+PEERS = {p.name: p for p in (Ossmount, OssmountBackground, S3fs, S3fsUnsigned, Rclone)}
 PACKAGES = {"s3fs": "s3fs", "s3fs-unsigned": "s3fs", "rclone": "rclone"}
