@@ -28,6 +28,14 @@ def load(path):
     return table, grow
 
 
+def runs(path):
+    """How many runs the file has."""
+    if not os.path.exists(path):
+        return 0
+    with open(path, newline="", encoding="utf-8") as f:
+        return max((int(r["run"]) + 1 for r in csv.DictReader(f)), default=0)
+
+
 def seconds(records):
     return {r["run"]: float(r["seconds"]) for r in records if r["seconds"]}
 
