@@ -7,9 +7,9 @@
  * SYNCED and every journal, at last the directory. SYNCED is what recovery believes after a power cut (journal.h).
  *
  * Versions of a file are not told apart on disk. So that what was closed or fsynced is not written over before it is
- * sent, an open for writing, a write and a truncation wait for it (cfile_await_sent()), and a COMMIT for the end of a
- * running upload. Where it cannot be sent the file is written on all the same, and the next fsync or close has the
- * word.
+ * sent, an open for writing and whatever changes the content wait for it (cfile_await_sent()), and a COMMIT for the
+ * end of a running upload. Where it cannot be sent the file is written on all the same, and the next fsync or close
+ * has the word.
  */
 #include "journal.h"
 

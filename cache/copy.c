@@ -179,18 +179,36 @@ static int copy_piece(struct copy *c, char *chunk, uint64_t *fetch)
 }
 
 static void copy_fetched(void *arg, int r);
+static void target_sent(void *arg, int r);
+
+/*
+ * What was fsynced of the target meanwhile, and is not sent, is not written over (background.c): the caller comes
+ * again for the rest, or the copy begins anew behind the upload.
+ */
+static void make_way(struct copy *c)
+{
+    if (c->copied) {
+        copy_end(c, 0);
+        return;
+    }
+    cfile_change_done(&c->change);
+    target_sent(c, 0);
+}
 
 static void copy_run(struct job *job)
 {
     struct copy *c = list_entry(job, struct copy, job);
     char *chunk = malloc(CHUNK);
     uint64_t fetch = 0;
+    bool blocked = false;
     int r = chunk ? 1 : -ENOMEM;
 
-    while (r == 1)
+    while (r == 1 && !(blocked = cfile_must_await_sent(c->to)))
         r = copy_piece(c, chunk, &fetch);
     free(chunk);
-    if (r == -EAGAIN)
+    if (blocked)
+        make_way(c);
+    else if (r == -EAGAIN)
         fetch_all(c->from, c->from_offset, c->from_offset + fetch, copy_fetched, c);
     else
         copy_end(c, r);
@@ -222,11 +240,28 @@ static void source_settled(struct change *change)
     cfile_change(c->to, &c->change);
 }
 
+/* What was fsynced of the target before is in the bucket, or could not be sent. */
+static void target_sent(void *arg, int r)
+{
+    struct copy *c = arg;
+    bool busy;
+
+    (void)r;
+    if (cfile_await_sent(c->to, target_sent, c))
+        return;
+    pthread_mutex_lock(&c->from->mu);
+    busy = c->from != c->to && !list_empty(&c->from->changes);
+    pthread_mutex_unlock(&c->from->mu);
+    if (busy)
+        cfile_change(c->from, &c->settle);
+    else
+        cfile_change(c->to, &c->change);
+}
+
 void cache_copy(struct cfile *from, uint64_t from_offset, struct cfile *to, uint64_t to_offset, uint64_t n,
                 cache_done *done, void *arg)
 {
     struct copy *c = malloc(sizeof(*c));
-    bool busy;
 
     if (!c) {
         done(arg, -ENOMEM);
@@ -244,11 +279,5 @@ void cache_copy(struct cfile *from, uint64_t from_offset, struct cfile *to, uint
         .done = done,
         .arg = arg,
     };
-    pthread_mutex_lock(&from->mu);
-    busy = from != to && !list_empty(&from->changes);
-    pthread_mutex_unlock(&from->mu);
-    if (busy)
-        cfile_change(from, &c->settle);
-    else
-        cfile_change(to, &c->change);
+    target_sent(c, 0);
 }

@@ -360,18 +360,27 @@ static void write_sent(void *arg, int r)
         write_again(call, 0);
 }
 
-/* A write that waits. Its data is copied, for the request's is gone. NULL: answered, there is no memory. */
-static struct call *write_later(fuse_req_t req, struct file *file, const char *data, size_t size, off_t offset,
-                                bool append, bool more)
+/* A call that may outlive the handle. NULL: answered, there is no memory. */
+static struct call *call_on_file(fuse_req_t req, struct file *file)
 {
     struct cfile *cf = cfile_hold(file->cf);
     struct call *call = call_new(fs_of(req), req);
 
-    if (!call) {
+    if (call)
+        call->cf = cf;
+    else
         cfile_release(cf);
+    return call;
+}
+
+/* A write that waits. Its data is copied, for the request's is gone. NULL: answered, there is no memory. */
+static struct call *write_later(fuse_req_t req, struct file *file, const char *data, size_t size, off_t offset,
+                                bool append, bool more)
+{
+    struct call *call = call_on_file(req, file);
+
+    if (!call)
         return NULL;
-    }
-    call->cf = cf;
     call->data = malloc(size);
     if (!call->data) {
         call_reply_err(call, -ENOMEM);
@@ -415,31 +424,62 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
         fuse_reply_write(req, (size_t)n);
 }
 
+/* Does it change the file? Space is not set aside, so that all that is left of allocating is to grow. */
+static bool fallocates(struct cfile *cf, int mode, uint64_t end)
+{
+    struct attr attr;
+
+    if (mode & ~FALLOC_FL_KEEP_SIZE)
+        return true;
+    cfile_attr(cf, &attr);
+    return !(mode & FALLOC_FL_KEEP_SIZE) && end > attr.size;
+}
+
+static int fallocate_now(struct cfile *cf, int mode, uint64_t offset, uint64_t length)
+{
+    if (!fallocates(cf, mode, offset + length))
+        return 0;
+    if (mode & ~FALLOC_FL_KEEP_SIZE)
+        return cfile_zero(cf, offset, length, !(mode & FALLOC_FL_KEEP_SIZE));
+    return cfile_truncate(cf, offset + length);
+}
+
+static void fallocate_sent(void *arg, int r)
+{
+    struct call *call = arg;
+
+    (void)r; /* as in write_sent() */
+    if (!cfile_await_sent(call->cf, fallocate_sent, call))
+        call_reply_err(call, fallocate_now(call->cf, call->set, call->offset, call->size));
+}
+
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
 {
+    int kind = mode & ~FALLOC_FL_KEEP_SIZE;
     struct file *file = file_of(fi);
-    bool keep = mode & FALLOC_FL_KEEP_SIZE;
-    struct attr attr;
-    int r = 0;
+    struct call *call;
 
     (void)ino;
-    switch (mode & ~FALLOC_FL_KEEP_SIZE) {
-    case FALLOC_FL_PUNCH_HOLE:
-    case FALLOC_FL_ZERO_RANGE:
-        file->wrote = true;
-        r = cfile_zero(file->cf, (uint64_t)offset, (uint64_t)length, !keep);
-        break;
-    case 0:
-        cfile_attr(file->cf, &attr);
-        if (!keep && (uint64_t)offset + (uint64_t)length > attr.size) {
-            file->wrote = true;
-            r = cfile_truncate(file->cf, (uint64_t)offset + (uint64_t)length);
-        }
-        break;
-    default:
-        r = -EOPNOTSUPP;
+    if (kind != 0 && kind != FALLOC_FL_PUNCH_HOLE && kind != FALLOC_FL_ZERO_RANGE) {
+        fuse_reply_err(req, EOPNOTSUPP);
+        return;
     }
-    reply_err(req, r);
+    if (!fallocates(file->cf, mode, (uint64_t)offset + (uint64_t)length)) {
+        fuse_reply_err(req, 0);
+        return;
+    }
+    file->wrote = true;
+    if (!cfile_must_await_sent(file->cf)) {
+        reply_err(req, fallocate_now(file->cf, mode, (uint64_t)offset, (uint64_t)length));
+        return;
+    }
+    call = call_on_file(req, file);
+    if (!call)
+        return;
+    call->set = mode;
+    call->offset = (uint64_t)offset;
+    call->size = (size_t)length;
+    fallocate_sent(call, 0);
 }
 
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)

@@ -50,6 +50,9 @@ def perform(root, op, handles):
         while n > 0:
             done = os.copy_file_range(handles[source], handles[target], n, at, to)
             n, at, to = n - done, at + done, to + done
+    elif name == "fallocate":
+        handle, mode, offset, n = args
+        harness.fallocate(handles[handle], mode, offset, n)
     elif name == "truncate":
         os.truncate(p(args[0]), args[1])
     elif name == "ftruncate":
@@ -215,6 +218,16 @@ class Model:
         node.local = old[:to] + data + old[to + n :]
         node.dirty, node.mtime = True, None  # what is kept aside holds what was written, not what was copied
 
+    def on_fallocate(self, handle, mode, offset, n):
+        node = self.handles[handle]
+        data = node.local if mode & harness.KEEP_SIZE else node.local.ljust(offset + n, b"\0")
+        if mode & ~harness.KEEP_SIZE:
+            end = min(offset + n, len(data))
+            data = data[:offset] + bytes(end - offset) + data[end:]
+            node.unsaved = minus(node.unsaved, [(offset, end)])
+        if data != node.local:
+            node.local, node.dirty, node.mtime = data, True, None
+
     def on_fsync(self, handle):
         self.publish(self.handles[handle])
 
@@ -274,7 +287,7 @@ def touched(model, op):
     """The paths that an operation is about."""
     if op is None:
         return set()
-    if op[0] in ("write", "fsync", "close", "ftruncate"):
+    if op[0] in ("write", "fsync", "close", "ftruncate", "fallocate"):
         return {model.key_of(model.handles[op[1]])} - {None}
     if op[0] == "copy":
         return {model.key_of(model.handles[op[2]])} - {None}
@@ -592,6 +605,8 @@ class Verdict:
                 unsure = self.after.names[path].unsaved[-1:]
             elif self.op[0] == "ftruncate":
                 unsure = [(self.op[2], len(node.local))]
+            elif self.op[0] == "fallocate":
+                unsure = [(self.op[3], self.op[3] + self.op[4])]
         self.require(keys, node, kept, lines, unsure)
 
     def check_kept_moved(self, path, node, kept, lines):

@@ -1,7 +1,9 @@
 """upload=background: close and fsync answer when the local disk has it. defer_temp: a temporary name waits."""
 
+import concurrent.futures
 import errno
 import os
+import threading
 import time
 
 import pytest
@@ -66,6 +68,68 @@ def test_versions_in_order(server, mount):
     m.unmount()
     assert seen == sorted(seen)
     server.check_object("f", b"0029" * 2000)
+
+
+def copy_into(fd, source):
+    with open(source, "rb") as f:
+        assert os.copy_file_range(f.fileno(), fd, 3000, 0, 100) == 3000
+
+
+CHANGES = {
+    "write": lambda fd, source: os.pwrite(fd, b"new", 100),
+    "truncate": lambda fd, source: os.ftruncate(fd, 2000),
+    "longer": lambda fd, source: harness.fallocate(fd, 0, 0, 9000),
+    "zeros": lambda fd, source: harness.fallocate(fd, harness.ZERO_RANGE, 100, 500),
+    "hole": lambda fd, source: harness.fallocate(fd, harness.PUNCH_HOLE | harness.KEEP_SIZE, 100, 500),
+    "copy": copy_into,
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_fsynced_version_is_sent_before_it_is_changed(server, mount, change):
+    """There is one copy of it on the disk: a crash in the middle of the change must not be all that is left of it."""
+    server.plant("source", blob(3000, "source"))
+    m = mount(**LATER)
+    fd = os.open(m.p("f"), os.O_RDWR | os.O_CREAT)
+    os.write(fd, blob(5000))
+    os.fsync(fd)
+    assert server.object("f") is None
+    CHANGES[change](fd, m.p("source"))
+    server.check_object("f", blob(5000))
+    expected = os.pread(fd, 10000, 0)
+    assert expected != blob(5000)
+    os.close(fd)
+    m.unmount()
+    server.check_object("f", expected)
+
+
+def test_fsync_in_the_middle_of_a_copy(server, mount):
+    """The copy makes way for the upload of what was fsynced of it, and goes on."""
+    data = blob(8 * MB)
+    m = mount(**LATER)
+    write_file(m.p("source"), data)
+    source, fd = os.open(m.p("source"), os.O_RDWR), os.open(m.p("f"), os.O_RDWR | os.O_CREAT)
+    os.write(source, data[:1])  # of what is not sent nothing can be shared
+    over = threading.Event()
+    syncs = []
+
+    def keep_syncing():
+        while not over.is_set() and len(syncs) < 5:
+            os.fsync(fd)
+            syncs.append(os.fstat(fd).st_size)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        job = pool.submit(keep_syncing)
+        at = 0
+        while at < len(data):
+            at += os.copy_file_range(source, fd, len(data) - at, at, at)
+        over.set()
+        job.result(60)
+    assert at == len(data) and syncs
+    os.close(fd)
+    os.close(source)
+    m.unmount()
+    server.check_object("f", data)
 
 
 def test_append_to_what_is_not_sent_yet(server, mount):
