@@ -105,7 +105,7 @@ def test_fsynced_version_is_sent_before_it_is_changed(server, mount, change):
 
 def test_fsync_in_the_middle_of_a_copy(server, mount):
     """The copy makes way for the upload of what was fsynced of it, and goes on."""
-    data = blob(8 * MB)
+    data = blob(4 * MB)
     m = mount(**LATER)
     write_file(m.p("source"), data)
     source, fd = os.open(m.p("source"), os.O_RDWR), os.open(m.p("f"), os.O_RDWR | os.O_CREAT)
