@@ -388,6 +388,11 @@ class Ossd:
             headers["x-ossd-target"] = target.encode().decode("latin-1")
         self.call("PUT", "/object", self._key(key), body=data, headers=headers)
 
+    def plant_many(self, prefix, count, size=0, first=0, headers=None):
+        """Puts `count` objects of `size` equal bytes, named prefix and seven digits."""
+        body = {"bucket": self.bucket, "prefix": prefix, "first": first, "count": count, "size": size}
+        self.call("POST", "/plant", body=body, headers=headers)
+
     def _key(self, key):
         # Any byte may be in a key, and a query would lose some.
         return {"bucket": self.bucket, "key_hex": os.fsencode(key).hex()}

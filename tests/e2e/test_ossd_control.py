@@ -38,6 +38,19 @@ def list_v2(oss, **query):
     return oss("GET", "", dict({"list-type": "2"}, **query))
 
 
+def test_plant_many(oss, server):
+    """Objects by the thousand are like others, and listed a page at a time without looking at the rest."""
+    server.plant_many("d/f", 2500, size=3, first=10, headers={"x-oss-meta-mode": "33188"})
+    names, token = [], {}
+    while token is not None:
+        r = list_v2(oss, prefix="d/", max_keys=1000, **token)
+        names += r.texts("Contents/Key")
+        token = {"continuation_token": r.text("NextContinuationToken")} if r.text("IsTruncated") == "true" else None
+    assert names == ["d/f%07d" % i for i in range(10, 2510)]
+    server.check_object("d/f0000777", b"xxx")
+    assert server.headers("d/f0000777") == {"x-oss-meta-mode": "33188", "content-type": "application/octet-stream"}
+
+
 KEYS = ["a", "a-b", "a/", "a/1", "a/2/x", "a/2/y", "a0", "b/c/d", "\u00e9/\u76ee", "z"]
 
 

@@ -375,34 +375,83 @@ static void describe_planted(struct call *call, struct object *o)
         snprintf(o->etag, sizeof o->etag, "%s", etag);
 }
 
+/* An object of these bytes with the call's headers; NULL with *r when they cannot be stored. */
+static struct object *planted(struct call *call, struct bytes key, struct bytes data, int *r)
+{
+    struct object *o = object_new(key);
+
+    o->size = data.n;
+    o->crc = crc_update(0, data.p, data.n);
+    EVP_Digest(data.p, data.n, o->md5, NULL, EVP_md5(), NULL);
+    ops_md5_etag(o->etag, o->md5);
+    o->has_md5 = true;
+    describe_planted(call, o);
+    struct spool *spool = spool_new(store_blobs(call->server->store), data.n, o->type == OBJECT_APPENDABLE);
+    *r = spool_write(spool, data.p, data.n);
+    o->segments = xcalloc(1, sizeof *o->segments);
+    if (!*r)
+        *r = spool_end(spool, NULL, o->segments, NULL);
+    o->n_segments = !*r;
+    spool_free(spool);
+    if (!*r)
+        return o;
+    object_unref(o);
+    return NULL;
+}
+
 static void put_object(struct call *call)
 {
     const char *bucket = query(call, "bucket");
-    struct spool *spool;
     int r;
 
     if (!bucket || !call->has_key) {
         fail(call, "bucket or key is missing");
         return;
     }
-    struct object *o = object_new(call_key(call));
-    o->size = call->body.n;
-    o->crc = crc_update(0, call->body.p, call->body.n);
-    EVP_Digest(call->body.p, call->body.n, o->md5, NULL, EVP_md5(), NULL);
-    ops_md5_etag(o->etag, o->md5);
-    o->has_md5 = true;
-    describe_planted(call, o);
-    spool = spool_new(store_blobs(call->server->store), call->body.n, o->type == OBJECT_APPENDABLE);
-    r = spool_write(spool, call->body.p, call->body.n);
-    o->segments = xcalloc(1, sizeof *o->segments);
-    if (!r)
-        r = spool_end(spool, NULL, o->segments, NULL);
-    o->n_segments = !r;
-    spool_free(spool);
-    if (!r)
+    struct object *o =
+        planted(call, call_key(call), (struct bytes){call->body.p ? call->body.p : "", call->body.n}, &r);
+    if (o)
         r = store_put(call->server->store, bucket, o, NULL);
+    if (r)
+        fail(call, strerror(-r));
     else
-        object_unref(o);
+        done(call);
+}
+
+/* The objects share the bytes of the first one. */
+static int plant_many(struct call *call, const char *bucket, const char *prefix, struct bytes data)
+{
+    int64_t first = json_int(&call->members, "first", 0), count = json_int(&call->members, "count", 1);
+    struct object *model;
+    struct sbuf key = {0};
+    int r;
+
+    model = planted(call, (struct bytes){prefix, strlen(prefix)}, data, &r);
+    for (int64_t i = first; model && i < first + count && !r; i++) {
+        key.n = 0;
+        sbuf_addf(&key, "%s%07lld", prefix, (long long)i);
+        r = store_put(call->server->store, bucket, object_clone(model, (struct bytes){key.p, key.n}), NULL);
+    }
+    object_unref(model);
+    sbuf_free(&key);
+    return r;
+}
+
+static void post_plant(struct call *call)
+{
+    const char *bucket = json_text(&call->members, "bucket", ""), *prefix = json_text(&call->members, "prefix", "");
+    int64_t size = json_int(&call->members, "size", 0);
+    char *data;
+    int r;
+
+    if (size < 0 || size > 1 << 20) {
+        fail(call, "the size is out of range");
+        return;
+    }
+    data = xmalloc((size_t)size + 1);
+    memset(data, 'x', (size_t)size);
+    r = plant_many(call, bucket, prefix, (struct bytes){data, (size_t)size});
+    free(data);
     if (r)
         fail(call, strerror(-r));
     else
@@ -454,6 +503,7 @@ static const struct route {
     {"GET", "/object", get_object, false},
     {"DELETE", "/object", delete_object, false},
     {"PUT", "/object", put_object, false},
+    {"POST", "/plant", post_plant, true},
     {"GET", "/bucket", get_bucket, false},
     {"PUT", "/bucket", put_bucket, false},
 };

@@ -19,6 +19,9 @@
  *   PUT  /object?bucket=B&key=K          stores the body under any key; headers as for PutObject, and
  *                                        x-ossd-last-modified (UNIX time), x-ossd-type (Normal ...)
  *                                        x-ossd-etag, x-ossd-target (of a symlink, raw)
+ *   POST /plant     {"bucket":B, "prefix":"d/f", "first":0, "count":1000000, "size":0}
+ *                                        so many objects of `size` equal bytes (at most 1 MiB), named prefix and
+ *                                        seven digits; headers as for PUT /object
  *   GET  /bucket?bucket=B                how many objects and bytes it holds, and uploads      PUT: makes it
  *
  * key_hex=.. may stand for key=.., for keys with any byte. Answers are JSON; 400 with {"error":...} otherwise.
