@@ -35,9 +35,11 @@
 #define CONTROL_LINE    8192 /* bytes of a request */
 
 struct control;
+struct fs;
 
 struct control_config {
     struct cache *cache; /* borrowed, like all here; outlives the control */
+    struct fs *fs;
     struct oss *oss;
     const struct options *options;
     const char *mountpoint; /* absolute */

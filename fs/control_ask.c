@@ -2,6 +2,7 @@
 #include "control_priv.h"
 
 #include "format.h"
+#include "fs.h"
 #include "render.h"
 
 #include "../oss/base_time.h"
@@ -77,6 +78,8 @@ static int ask_status(struct control *c, char **words, size_t n, struct buf *tex
         .now = clock_wall().tv_sec,
         .started = c->started,
         .read_only = c->config.options->read_only,
+        .inodes = fs_inodes(c->config.fs),
+        .max_inodes = (size_t)c->config.options->max_inodes,
         .cache = &status,
         .ops = ops,
     };

@@ -164,8 +164,9 @@ int fs_new(struct fs **out, const struct fs_config *config, struct oss_error *er
     if (r)
         goto out;
     fs->inodes = inodes_new(config->prefix);
+    fs->shed = fs->inodes ? shed_new(fs->inodes, (size_t)config->options->max_inodes) : NULL;
     fs->calls = calls_new();
-    r = fs->inodes && fs->calls ? cache_recover(fs->cache) : -ENOMEM;
+    r = fs->shed && fs->calls ? cache_recover(fs->cache) : -ENOMEM;
 out:
     if (r && !err->err) {
         err->err = r;
@@ -180,9 +181,31 @@ out:
     return 0;
 }
 
-void fs_set_session(struct fs *fs, struct fuse_session *session)
+void fs_set_session(struct fs *fs, struct fuse_session *session, const char *mountpoint)
 {
-    fs->session = session;
+    int r = shed_start(fs->shed, session, mountpoint);
+
+    if (r)
+        log_warn("no thread: max_inodes is not kept: %s", strerror(-r));
+}
+
+bool fs_leave(struct fs *fs)
+{
+    bool left = shed_leave(fs->shed);
+
+    if (!left)
+        calls_give_up(fs->calls);
+    return left;
+}
+
+void fs_left(struct fs *fs)
+{
+    shed_end(fs->shed);
+}
+
+size_t fs_inodes(struct fs *fs)
+{
+    return inodes_count(fs->inodes);
 }
 
 struct cache *fs_cache(struct fs *fs)
@@ -206,6 +229,7 @@ void fs_free(struct fs *fs)
     cache_free(fs->cache); /* its last callbacks still answer calls */
     headers_free(fs->headers);
     calls_free(fs->calls);
+    shed_free(fs->shed);
     inodes_free(fs->inodes);
     pthread_mutex_destroy(&fs->mu);
     free(fs);

@@ -2,7 +2,7 @@
  * fs.h: the face of the file system to main.c.
  *
  * Order of calls: fs_new() (blocks on two requests; starts threads, so after any fork), fuse_session_new() with
- * fs_ops() and the fs as user data, fs_set_session(), mount, loop, fs_drain(), fs_free().
+ * fs_ops() and the fs as user data, fs_set_session(), mount, loop, fs_left(), unmount, fs_drain(), fs_free().
  */
 #ifndef FS_FS_H
 #define FS_FS_H
@@ -32,10 +32,21 @@ int fs_new(struct fs **out, const struct fs_config *config, struct oss_error *er
 
 const struct fuse_lowlevel_ops *fs_ops(void);
 
-void fs_set_session(struct fs *fs, struct fuse_session *session);
+/* Both borrowed. */
+void fs_set_session(struct fs *fs, struct fuse_session *session, const char *mountpoint);
+
+/*
+ * The loop is to end: true when it may (shed.h tells why it must wait); else to be asked again soon. Requests that
+ * are unanswered then fail with ENOTCONN, as all do whose mount goes.
+ */
+bool fs_leave(struct fs *fs);
+
+/* After the loop has ended, before the session is unmounted: nobody speaks to the kernel any more. */
+void fs_left(struct fs *fs);
 
 /* What the control socket tells of. */
 struct cache *fs_cache(struct fs *fs);
+size_t fs_inodes(struct fs *fs); /* how many are in memory */
 
 /* After the loop has ended: sends what is unsent. Blocks, in bounded time (the client's deadlines). */
 void fs_drain(struct fs *fs);

@@ -8,6 +8,7 @@
 #include "inode.h"
 #include "path.h"
 #include "reply.h"
+#include "shed.h"
 
 #include "../cache/cache.h"
 
@@ -21,8 +22,8 @@ struct fs {
     struct headers *headers; /* of uploads; before the cache, which borrows it */
     struct cache *cache;
     struct inodes *inodes;
+    struct shed *shed;
     struct calls *calls;
-    struct fuse_session *session;
     struct attr_defaults defaults;
     int64_t ttl_ms;
 

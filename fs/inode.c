@@ -11,9 +11,17 @@ struct inodes {
     pthread_mutex_t mu;
     struct inode **by_ino, **by_name;
     size_t buckets, n;
+    uint64_t freed;
+    size_t hand; /* the bucket of by_ino that inode_pick() looks at next */
+    size_t limit;
+    bool told; /* of the limit's passing, and not below it since */
+    void (*above)(void *arg);
+    void *above_arg;
     struct inode *root;
     char *root_key;
 };
+
+#define PICK_BUCKETS 8192 /* looked at in one go, for the lock's sake */
 
 static uint64_t hash_text(uint64_t h, const char *s)
 {
@@ -119,6 +127,7 @@ struct inodes *inodes_new(const char *root_key)
     if (!t)
         return NULL;
     t->buckets = 1024;
+    t->limit = SIZE_MAX;
     t->by_ino = calloc(t->buckets, sizeof(struct inode *));
     t->by_name = calloc(t->buckets, sizeof(struct inode *));
     t->root = calloc(1, sizeof(*t->root));
@@ -163,6 +172,18 @@ void inodes_free(struct inodes *t)
     free(t);
 }
 
+static void enter(struct inode *parent)
+{
+    parent->refs++;
+    parent->children++;
+}
+
+static void leave(struct inode *parent)
+{
+    parent->refs--;
+    parent->children--;
+}
+
 /* Frees the inode when nobody needs it any more, and its parent when that was all it was kept for. */
 static void drop(struct inodes *t, struct inode *i)
 {
@@ -175,11 +196,13 @@ static void drop(struct inodes *t, struct inode *i)
         while (*p != i)
             p = &(*p)->hash_ino;
         *p = i->hash_ino;
-        t->n--;
+        t->freed++;
+        if (--t->n <= t->limit)
+            t->told = false;
         free(i->name);
         free(i);
         if (parent)
-            parent->refs--;
+            leave(parent);
         i = parent;
     }
 }
@@ -190,8 +213,10 @@ struct inode *inode_get(struct inodes *t, uint64_t ino)
 
     pthread_mutex_lock(&t->mu);
     i = find_ino(t, ino);
-    if (i)
+    if (i) {
         i->refs++;
+        i->used = true;
+    }
     pthread_mutex_unlock(&t->mu);
     return i;
 }
@@ -254,9 +279,14 @@ int inode_place(struct inodes *t, struct inode *i, char dir[OSS_KEY_MAX + 2], ch
     return r;
 }
 
+static uint64_t number_of(const char *key)
+{
+    return spread(hash_text(14695981039346656037u, key));
+}
+
 static uint64_t number_for(struct inodes *t, const char *key)
 {
-    uint64_t ino = spread(hash_text(14695981039346656037u, key));
+    uint64_t ino = number_of(key);
 
     while (ino <= INODE_ROOT || find_ino(t, ino))
         ino++;
@@ -270,7 +300,7 @@ static void detach(struct inodes *t, struct inode *i)
     unlink_name(t, i);
     i->parent = NULL;
     i->detached = true;
-    parent->refs--;
+    leave(parent);
     drop(t, i);
     drop(t, parent);
 }
@@ -289,11 +319,15 @@ static struct inode *make(struct inodes *t, struct inode *parent, const char *na
         strcpy(key, "");
     i->ino = number_for(t, key);
     i->parent = parent;
-    parent->refs++;
+    enter(parent);
     if (t->n >= t->buckets)
         grow(t);
     link_ino(t, i);
     link_name(t, i);
+    if (t->n > t->limit && !t->told) {
+        t->told = true;
+        t->above(t->above_arg);
+    }
     return i;
 }
 
@@ -312,6 +346,7 @@ struct inode *inode_lookup(struct inodes *t, struct inode *parent, const char *n
     if (i) {
         i->nlookup++;
         i->refs++;
+        i->used = true;
     }
     pthread_mutex_unlock(&t->mu);
     return i;
@@ -371,9 +406,9 @@ void inode_rename(struct inodes *t, struct inode *parent, const char *from, stru
         i->name = name;
         name = NULL;
         i->parent = new_parent;
-        new_parent->refs++;
+        enter(new_parent);
         link_name(t, i);
-        parent->refs--;
+        leave(parent);
         drop(t, parent);
     }
     pthread_mutex_unlock(&t->mu);
@@ -387,7 +422,7 @@ void inode_opened(struct inodes *t, struct inode *i, struct cfile *cf)
     pthread_mutex_lock(&t->mu);
     i->opens++;
     i->refs++;
-    if (i->cf != cf) {
+    if (cf && i->cf != cf) {
         old = i->cf;
         i->cf = cfile_hold(cf);
     }
@@ -439,6 +474,67 @@ size_t inodes_count(struct inodes *t)
 
     pthread_mutex_lock(&t->mu);
     n = t->n;
+    pthread_mutex_unlock(&t->mu);
+    return n;
+}
+
+uint64_t inodes_freed(struct inodes *t)
+{
+    uint64_t n;
+
+    pthread_mutex_lock(&t->mu);
+    n = t->freed;
+    pthread_mutex_unlock(&t->mu);
+    return n;
+}
+
+/* ------------------------------------------------------------------------------------------- the limit */
+
+void inodes_limit(struct inodes *t, size_t limit, void (*above)(void *arg), void *arg)
+{
+    t->limit = limit;
+    t->above = above;
+    t->above_arg = arg;
+}
+
+/* Would it be found again under the same number? */
+static bool numbered_by_key(const struct inodes *t, const struct inode *i)
+{
+    char dir[OSS_KEY_MAX + 2], key[OSS_KEY_MAX + 2];
+
+    return !key_of(t, i->parent, dir) && !path_key(dir, i->name, false, key) && number_of(key) == i->ino;
+}
+
+static bool may_go(const struct inodes *t, const struct inode *i, enum inode_pick whom)
+{
+    if (i->nlookup == 0 || i->refs > 0 || !i->parent)
+        return false;
+    if (whom < INODE_PICK_BUSY && i->parent->refs > i->parent->children + i->parent->opens)
+        return false;
+    return whom >= INODE_PICK_DIRS || (i->type != S_IFDIR && numbered_by_key(t, i));
+}
+
+size_t inode_pick(struct inodes *t, enum inode_pick whom, struct inode_victim *out, size_t max, unsigned *rounds)
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&t->mu);
+    for (size_t looked = 0; looked < PICK_BUCKETS && n < max; looked++) {
+        for (struct inode *i = t->by_ino[t->hand]; i; i = i->hash_ino) {
+            bool pick = n < max && !i->used && may_go(t, i, whom);
+
+            if (pick) {
+                out[n].parent = i->parent->ino;
+                strcpy(out[n++].name, i->name); /* names are at most 255 bytes */
+            }
+            i->used = pick;
+        }
+        t->hand = (t->hand + 1) & (t->buckets - 1);
+        if (t->hand == 0) {
+            ++*rounds;
+            break;
+        }
+    }
     pthread_mutex_unlock(&t->mu);
     return n;
 }

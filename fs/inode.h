@@ -6,6 +6,9 @@
  * different numbers. An inode whose name was removed or replaced is detached: it keeps its number for those who
  * have it open, and is found under no name.
  *
+ * The kernel keeps what it has looked up for as long as it likes. Above a limit the table says so, and inode_pick()
+ * names those that it may be asked to forget (shed.h).
+ *
  * One mutex guards the table and every field of every inode; it is held for moments only.
  */
 #ifndef FS_INODE_H
@@ -24,12 +27,14 @@ struct inode {
     struct inode *hash_ino, *hash_name; /* chains */
     struct inode *parent;               /* NULL: the root, or detached */
     uint64_t nlookup;
-    uint32_t refs; /* children in the table, operations and open files */
-    uint32_t opens;
+    uint32_t refs;      /* children in the table, operations and open files */
+    uint32_t children;  /* the first of these */
+    uint32_t opens;     /* the last of these: open files, of a directory its open descriptors */
     uint32_t type;      /* S_IFMT */
     uint32_t etag_hash; /* of the content that the kernel's page cache was last filled from; 0: none */
     struct cfile *cf;   /* while it is open: one open of its own */
     bool detached;
+    bool used;  /* since the hand of inode_pick() was here */
     char *name; /* "" for the root */
 };
 
@@ -68,7 +73,10 @@ int inode_key(struct inodes *inodes, struct inode *inode, char key[OSS_KEY_MAX +
 /* The key of the directory that the inode is in, and its name (NAME_MAX + 1 bytes); -ENOENT when detached or root. */
 int inode_place(struct inodes *inodes, struct inode *inode, char dir[OSS_KEY_MAX + 2], char name[256]);
 
-/* One more open handle, which works on `cf` (the inode holds it too: the newest one's), and one less. */
+/*
+ * One more open handle, which works on `cf` (the inode holds it too: the newest one's; NULL: of a directory), and one
+ * less.
+ */
 void inode_opened(struct inodes *inodes, struct inode *inode, struct cfile *cf);
 void inode_closed(struct inodes *inodes, struct inode *inode);
 
@@ -80,5 +88,34 @@ bool inode_note_content(struct inodes *inodes, struct inode *inode, uint32_t has
 
 /* How many are in memory. */
 size_t inodes_count(struct inodes *inodes);
+
+/* How many have left it so far. */
+uint64_t inodes_freed(struct inodes *inodes);
+
+/* ------------------------------------------------------------------------------------------- the limit */
+
+/*
+ * `above(arg)` is called, under the lock (so it must be quick), by the lookup that brings the count above `limit`,
+ * and not again before it was below. Before the first lookup.
+ */
+void inodes_limit(struct inodes *inodes, size_t limit, void (*above)(void *arg), void *arg);
+
+/* Whom the kernel may be asked to forget; each takes in those before. */
+enum inode_pick {
+    INODE_PICK_FILES, /* no directories, none whose number would be another one next time, none in a busy directory */
+    INODE_PICK_DIRS,
+    INODE_PICK_BUSY, /* in a directory too that the kernel may have locked for an operation that waits for us */
+};
+struct inode_victim {
+    uint64_t parent;
+    char name[256];
+};
+/*
+ * At most `max` of those that the kernel knows and nobody uses: not open, no operation on them, no children; least
+ * recently used first, nearly (a clock). Looks at a part of the table: *rounds grows by one when its end was
+ * reached. Who was picked counts as just used.
+ */
+size_t inode_pick(struct inodes *inodes, enum inode_pick whom, struct inode_victim *out, size_t max,
+                  unsigned *rounds);
 
 #endif

@@ -5,7 +5,7 @@
  *        |      main, options, explain, connect, daemon, signals, notify, state_dir, mountpoint: start and end
  *        |      control, render: the socket that a running mount answers on
  *        |      command, ask, cmd_*: `ossmount status` and its kin
- *        |      inode, path, attributes, one op_*.c for each kind of request
+ *        |      inode, shed, path, attributes, one op_*.c for each kind of request
  *        v
  *      cache/   local copies of files: what was written and is not yet sent, what was read; face cache.h
  *        |      extent (which bytes are where), plan (the cheapest correct upload), upload (runs plans), meta
@@ -115,9 +115,13 @@ static int open_fs(struct program *p)
     return r;
 }
 
-static void end_session(void *session)
+/* Called again until the loop has ended. */
+static void end_session(void *program)
 {
-    fuse_session_exit(session);
+    struct program *p = program;
+
+    if (fs_leave(p->fs))
+        fuse_session_exit(p->session);
 }
 
 static int mount_it(struct program *p)
@@ -136,8 +140,8 @@ static int mount_it(struct program *p)
         r = message_set(&p->message, -EINVAL, "libfuse refuses the options: %s", fuse_words);
         goto out;
     }
-    fs_set_session(p->fs, p->session);
-    signals_serving(end_session, p->session);
+    fs_set_session(p->fs, p->session, p->mountpoint);
+    signals_serving(end_session, p);
     if (fuse_session_mount(p->session, p->mountpoint) != 0)
         r = message_set(&p->message, -EIO, "cannot mount on %s: %s (%s)", p->mountpoint,
                         *fuse_words ? fuse_words : "fusermount3 refused",
@@ -174,6 +178,7 @@ static void open_control(struct program *p)
 {
     const struct control_config config = {
         .cache = fs_cache(p->fs),
+        .fs = p->fs,
         .oss = p->oss,
         .options = &p->options,
         .mountpoint = p->mountpoint,
@@ -213,6 +218,7 @@ static int serve(struct program *p)
         else
             r = 0;
         signals_draining();
+        fs_left(p->fs);
         control_detach(p->control);
         /* First the mount goes, then what is unsent is sent: whoever unmounts need not wait to see it gone. */
         fuse_session_unmount(p->session);

@@ -14,7 +14,7 @@ struct dir {
     struct list link;      /* in fs->dirs while a descriptor is on it */
     _Atomic unsigned refs; /* the descriptor, and calls that may outlive it (an interrupted reader's) */
     struct inodes *inodes;
-    struct inode *inode; /* referenced */
+    struct inode *inode; /* open; NULL while it is not known */
     pthread_mutex_t mu;  /* guards the rest: two threads may share the descriptor */
     struct meta_names names;
     bool fresh; /* the snapshot was taken by opendir, and not read from its start yet */
@@ -93,7 +93,8 @@ void dir_put(struct dir *dir)
 {
     if (!dir || --dir->refs > 0)
         return;
-    inode_put(dir->inodes, dir->inode);
+    if (dir->inode)
+        inode_closed(dir->inodes, dir->inode);
     meta_names_free(&dir->names);
     pthread_mutex_destroy(&dir->mu);
     free(dir);
@@ -104,6 +105,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     struct fs *fs = fs_of(req);
     struct call *call = call_new(fs, req);
     struct dir *dir = call ? calloc(1, sizeof(*dir)) : NULL;
+    struct inode *inode;
     char key[OSS_KEY_MAX + 2];
     int r;
 
@@ -118,7 +120,10 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     list_init(&dir->link);
     dir->refs = 1;
     dir->inodes = fs->inodes;
-    dir->inode = inode_get(fs->inodes, ino);
+    inode = dir->inode = inode_get(fs->inodes, ino);
+    if (inode)
+        inode_opened(fs->inodes, inode, NULL);
+    inode_put(fs->inodes, inode);
     call->dir = dir; /* released with the call */
     r = dir->inode ? inode_key(fs->inodes, dir->inode, key) : -ESTALE;
     if (r)

@@ -58,6 +58,8 @@ static const struct option_spec table[] = {
      "permission bits (octal) taken from what carries no mode", AT(umask)},
     {"stat_cache_expire", OPTION_COUNT, "s", 0, 31536000, 1000, "60", "N",
      "how long a listing or an attribute is believed before the bucket is asked again", AT(stat_cache_expire)},
+    {"max_inodes", OPTION_COUNT, "", 100, INT64_C(1) << 32, 1, "200000", "N",
+     "above so many names that it knows, the kernel is asked to forget those that nobody uses", AT(max_inodes)},
     {"attributes", OPTION_TEXT, "", 0, 0, 1, "full", "full|listing",
      "listing: no object carries modes, owners or times, so a listing tells all and no HEAD is sent", AT(attributes)},
     {"excl", OPTION_TEXT, "", 0, 0, 1, "host", "host|strict",

@@ -51,10 +51,11 @@ struct options {
     int64_t multipart_size, multipart_threshold; /* bytes */
     int64_t append_flush;                        /* ms; 0: only when it is asked for */
     int64_t stat_cache_expire;                   /* ms */
-    char *attributes;                            /* "full" or "listing" */
-    char *excl;                                  /* "host" or "strict" */
-    int64_t cache_size;                          /* bytes; 0: a tenth of the disk, at most 10 GiB */
-    int64_t free_space;                          /* percent of the disk */
+    int64_t max_inodes;
+    char *attributes;   /* "full" or "listing" */
+    char *excl;         /* "host" or "strict" */
+    int64_t cache_size; /* bytes; 0: a tenth of the disk, at most 10 GiB */
+    int64_t free_space; /* percent of the disk */
 
     /* the mount */
     int64_t uid, gid;          /* of what carries no owner */

@@ -149,6 +149,7 @@ static void screen_head(struct buf *out, const struct render *r)
                  format_bytes(unsent, c->sending.bytes + c->pending.bytes + c->failed.bytes));
     else
         buf_adds(out, "; all is sent\n");
+    buf_addf(out, "inodes %zu of %zu\n", r->inodes, r->max_inodes);
     if (c->disk_free < c->disk_guard)
         buf_addf(out, "       the disk has less than the %s that free_space= leaves free\n",
                  format_bytes(used, c->disk_guard));
@@ -293,10 +294,11 @@ void render_json(struct buf *out, const struct render *r)
     buf_addf(out, ",\"pid\":%ld,\"time\":%lld,\"started\":%lld,\"read_only\":%s", (long)r->pid, (long long)r->now,
              (long long)r->started, r->read_only ? "true" : "false");
     buf_addf(out,
-             ",\"cache\":{\"bytes\":%llu,\"limit\":%llu,\"files\":%zu,\"disk_free\":%llu,\"disk_guard\":%llu}"
+             ",\"inodes\":{\"count\":%zu,\"limit\":%zu},\"cache\":{\"bytes\":%llu,\"limit\":%llu,\"files\":%zu,"
+             "\"disk_free\":%llu,\"disk_guard\":%llu}"
              ",\"kept_aside\":%zu,\"hidden_keys\":%llu,\"writes_refused_since\":",
-             (unsigned long long)c->cached_bytes, (unsigned long long)c->cache_size, c->files,
-             (unsigned long long)c->disk_free, (unsigned long long)c->disk_guard, c->kept_aside,
+             r->inodes, r->max_inodes, (unsigned long long)c->cached_bytes, (unsigned long long)c->cache_size,
+             c->files, (unsigned long long)c->disk_free, (unsigned long long)c->disk_guard, c->kept_aside,
              (unsigned long long)c->hidden_keys);
     if (c->writes_refused)
         buf_addf(out, "%lld", (long long)c->writes_refused);
@@ -383,6 +385,8 @@ void render_metrics(struct buf *out, const struct render *r)
         total += c->sending.v[i].total;
     }
     gauge(&m, "start_time_seconds", "When the daemon began, seconds since 1970.", (uint64_t)r->started);
+    gauge(&m, "inodes", "Inodes in memory: names that the kernel knows.", r->inodes);
+    gauge(&m, "inodes_limit", "Above so many the kernel is asked to forget.", r->max_inodes);
     gauge(&m, "sending_files", "Files whose upload is on its way.", c->sending.total);
     gauge(&m, "sending_bytes", "Bytes of the uploads on their way.", total);
     gauge(&m, "sending_sent_bytes", "Bytes of them that have left.", sent);

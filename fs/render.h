@@ -16,6 +16,7 @@ struct render {
     pid_t pid;
     time_t now, started;
     bool read_only;
+    size_t inodes, max_inodes;
     const struct cache_status *cache;
     const struct oss_op_stats *ops; /* OSS_OPS of them */
 };

@@ -84,7 +84,23 @@ static bool dying_of_signal(pid_t pid)
     return field > 52 && (flags & 0x4) && (value & 0x7f);
 }
 
-static void look_at_calls(struct calls *calls, struct list *given_up)
+/* Answers a call in its completer's place, which waits for the lock to end it. */
+static void give_up(struct call *call, int e)
+{
+    list_del(&call->link);
+    call->answered = true;
+    fuse_reply_err(call->req, e);
+}
+
+void calls_give_up(struct calls *calls)
+{
+    pthread_mutex_lock(&calls->mu);
+    list_for_each_safe (it, &calls->waiting)
+        give_up(list_entry(it, struct call, link), ENOTCONN);
+    pthread_mutex_unlock(&calls->mu);
+}
+
+static void look_at_calls(struct calls *calls)
 {
     int64_t now = clock_ms();
 
@@ -95,19 +111,15 @@ static void look_at_calls(struct calls *calls, struct list *given_up)
             continue;
         if (!signal_pending(call->by.pid) && !dying_of_signal(call->by.pid))
             continue;
-        list_del(it);
-        call->answered = true;
-        list_add_tail(given_up, it);
+        give_up(call, EINTR);
     }
 }
 
 static void *watch(void *arg)
 {
     struct calls *calls = arg;
-    struct list given_up;
     struct timespec next;
 
-    list_init(&given_up);
     pthread_mutex_lock(&calls->mu);
     while (!calls->stop) {
         if (list_empty(&calls->waiting)) {
@@ -121,12 +133,7 @@ static void *watch(void *arg)
             next.tv_nsec -= 1000000000L;
         }
         pthread_cond_timedwait(&calls->cond, &calls->mu, &next);
-        look_at_calls(calls, &given_up);
-        /* A call that was given up stays its completer's, which waits for this lock to end it. */
-        list_for_each_safe (it, &given_up) {
-            list_del(it);
-            fuse_reply_err(list_entry(it, struct call, link)->req, EINTR);
-        }
+        look_at_calls(calls);
     }
     pthread_mutex_unlock(&calls->mu);
     return NULL;

@@ -56,6 +56,9 @@ void calls_free(struct calls *calls);
  */
 struct call *call_new(struct fs *fs, fuse_req_t req);
 
+/* Answers ENOTCONN to all that wait: the mount goes, and the kernel must not wait for them. */
+void calls_give_up(struct calls *calls);
+
 /* Has the watcher answered it already? Then nothing more is to be done for it, but to end it. */
 bool call_given_up(struct call *call);
 

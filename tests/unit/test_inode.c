@@ -356,6 +356,169 @@ static void test_note_content(void **state)
     inode_put(t, i);
 }
 
+/* Asks for `max` of them; their names, one after the other, in `names` (of at least 64 names of 16 bytes). */
+static size_t pick(enum inode_pick whom, size_t max, char (*names)[16])
+{
+    struct inode_victim victims[64];
+    unsigned rounds = 0;
+    size_t n = 0, got;
+
+    assert_true(max <= 64);
+    while (n < max && rounds < 2) {
+        got = inode_pick(t, whom, victims, max - n, &rounds);
+        for (size_t i = 0; i < got; i++)
+            snprintf(names[n++], 16, "%s", victims[i].name);
+    }
+    return n;
+}
+
+static bool picked(char (*names)[16], size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(names[i], name))
+            return true;
+    return false;
+}
+
+/* Not the root, nor what is open, worked on, detached, or not the kernel's; directories only without children. */
+static void test_pick_whom(void **state)
+{
+    struct inode *dir = inode_lookup(t, root, "d", S_IFDIR), *empty = inode_lookup(t, root, "empty", S_IFDIR);
+    struct inode *open = inode_lookup(t, root, "open", S_IFREG), *gone = inode_lookup(t, root, "gone", S_IFREG);
+    char names[64][16];
+    size_t n;
+
+    (void)state;
+    lookup(dir, "a", S_IFREG);
+    lookup(dir, "l", S_IFLNK);
+    lookup(root, "busy", S_IFREG);
+    inode_opened(t, open, NULL);
+    inode_put(t, open);
+    inode_detach(t, root, "gone");
+    inode_put(t, gone);
+    inode_put(t, empty);
+    inode_put(t, root); /* the test's own: an operation on the root */
+    assert_int_equal(pick(INODE_PICK_FILES, 64, names), 1);
+    assert_true(picked(names, 1, "busy"));
+    inode_put(t, dir);
+    n = pick(INODE_PICK_FILES, 64, names);
+    assert_true(n >= 2 && picked(names, n, "a") && picked(names, n, "l"));
+    assert_false(picked(names, n, "open") || picked(names, n, "gone") || picked(names, n, "empty"));
+    n = pick(INODE_PICK_DIRS, 64, names);
+    assert_true(picked(names, n, "empty"));
+    assert_false(picked(names, n, "open") || picked(names, n, "gone") || picked(names, n, "d"));
+    root = inode_get(t, INODE_ROOT);
+    n = pick(INODE_PICK_DIRS, 64, names);
+    assert_true(picked(names, n, "a"));
+    assert_false(picked(names, n, "empty") || picked(names, n, "busy")); /* an operation is on its way in there */
+    n = pick(INODE_PICK_BUSY, 64, names);
+    assert_true(picked(names, n, "empty") && picked(names, n, "busy"));
+    assert_false(picked(names, n, "open"));
+    inode_closed(t, open);
+    n = pick(INODE_PICK_BUSY, 64, names);
+    assert_true(picked(names, n, "open"));
+}
+
+/* A directory that is open does not keep what is in it; one with an operation on its way does. */
+static void test_pick_in_an_open_directory(void **state)
+{
+    struct inode *dir = inode_lookup(t, root, "d", S_IFDIR);
+    char names[64][16];
+
+    (void)state;
+    lookup(dir, "a", S_IFREG);
+    inode_opened(t, dir, NULL);
+    assert_int_equal(pick(INODE_PICK_FILES, 64, names), 0);
+    inode_put(t, dir);
+    assert_int_equal(pick(INODE_PICK_FILES, 1, names), 1);
+    assert_string_equal(names[0], "a");
+    inode_closed(t, dir);
+}
+
+/* What got its number under another name would come back under another number: last. */
+static void test_pick_moved(void **state)
+{
+    char names[64][16];
+    size_t n;
+
+    (void)state;
+    inode_put(t, root);
+    lookup(root, "a", S_IFREG);
+    inode_rename(t, root, "a", root, "b");
+    lookup(root, "a", S_IFREG); /* its number is taken */
+    lookup(root, "c", S_IFREG);
+    n = pick(INODE_PICK_FILES, 64, names);
+    assert_true(picked(names, n, "c"));
+    assert_false(picked(names, n, "a") || picked(names, n, "b"));
+    n = pick(INODE_PICK_DIRS, 64, names);
+    assert_true(picked(names, n, "a") && picked(names, n, "b"));
+    root = inode_get(t, INODE_ROOT);
+}
+
+/* Who was used since the last round stays; of a table that does not change, everyone has his turn. */
+static void test_pick_least_used(void **state)
+{
+    char names[64][16], name[16];
+    size_t n;
+
+    (void)state;
+    inode_put(t, root);
+    for (int i = 0; i < 40; i++) {
+        snprintf(name, sizeof(name), "f%d", i);
+        lookup(root, name, S_IFREG);
+    }
+    assert_int_equal(pick(INODE_PICK_FILES, 10, names), 10);
+    n = pick(INODE_PICK_FILES, 64, names); /* those ten were just asked for, the rest was not */
+    assert_true(n >= 30);
+    for (int i = 0; i < 40; i += 2) {
+        snprintf(name, sizeof(name), "f%d", i);
+        inode_put(t, inode_get(t, found(root, name)));
+    }
+    n = pick(INODE_PICK_FILES, 20, names);
+    assert_int_equal(n, 20);
+    for (int i = 0; i < 40; i++) {
+        snprintf(name, sizeof(name), "f%d", i);
+        assert_int_equal(picked(names, 20, name), i % 2);
+    }
+    root = inode_get(t, INODE_ROOT);
+}
+
+static void count_up(void *arg)
+{
+    ++*(int *)arg;
+}
+
+static void test_limit(void **state)
+{
+    int told = 0;
+    uint64_t numbers[20];
+    char name[16];
+
+    (void)state;
+    inodes_limit(t, 10, count_up, &told);
+    for (int i = 0; i < 20; i++) {
+        snprintf(name, sizeof(name), "f%d", i);
+        numbers[i] = lookup(root, name, S_IFREG);
+        assert_int_equal(told, i >= 9); /* the root counts too */
+    }
+    for (int i = 0; i < 20; i++)
+        inode_forget(t, numbers[i], 1);
+    assert_int_equal(inodes_freed(t), 20);
+    for (int i = 0; i < 20; i++) {
+        snprintf(name, sizeof(name), "f%d", i);
+        lookup(root, name, S_IFREG);
+    }
+    assert_int_equal(told, 2);
+}
+
+/* The promise: 300 bytes and the name. */
+static void test_size(void **state)
+{
+    (void)state;
+    /* malloc's own 16 bytes for each of two pieces; at most four entries of the two tables for each inode. */
+    assert_true(sizeof(struct inode) + 2 * 16 + 4 * sizeof(void *) <= 300);
+}
+
 /* Against a model: parents and lookup counts of forty names in eight directories, moved about. */
 static void test_random(void **state)
 {
@@ -467,6 +630,12 @@ int main(void)
         TEST(test_numbers_collide),
         TEST(test_many),
         TEST(test_note_content),
+        TEST(test_pick_whom),
+        TEST(test_pick_in_an_open_directory),
+        TEST(test_pick_moved),
+        TEST(test_pick_least_used),
+        TEST(test_limit),
+        TEST(test_size),
         TEST(test_random),
         TEST(test_threads),
     };

@@ -102,6 +102,7 @@ static void test_defaults(void **state)
     assert_int_equal(o.multipart_size, 10 * 1048576);
     assert_int_equal(o.multipart_threshold, 10 * 1048576);
     assert_int_equal(o.stat_cache_expire, 60000);
+    assert_int_equal(o.max_inodes, 200000);
     assert_int_equal(o.cache_size, 0);
     assert_int_equal(o.free_space, 10);
     assert_int_equal(o.uid, getuid());
@@ -123,7 +124,7 @@ static void test_each_option(void **state)
          "photos", "/mnt", "-oparallel_count=100,multipart_size=1,multipart_threshold=5120,cacert=/ca,dbglevel=error",
          "-o",
          "logfile=/log,cache_dir=/var/cache/x,enable_crc64=no,stat_cache_expire=0,cache_size=1024,free_space=99",
-         "-o", "keep_acl=no,metadata_deadline=7,transfer_deadline=8", NULL);
+         "-o", "keep_acl=no,metadata_deadline=7,transfer_deadline=8,max_inodes=100", NULL);
     assert_string_equal(o.url, "https://oss-cn-beijing.aliyuncs.com");
     assert_string_equal(o.region, "cn-beijing");
     assert_string_equal(o.passwd_file, "/etc/p");
@@ -147,6 +148,7 @@ static void test_each_option(void **state)
     assert_int_equal(o.stat_cache_expire, 0);
     assert_int_equal(o.cache_size, INT64_C(1) << 30);
     assert_int_equal(o.free_space, 99);
+    assert_int_equal(o.max_inodes, 100);
     assert_int_equal(o.metadata_deadline, 7000);
     assert_int_equal(o.transfer_deadline, 8000);
     options_free(&o);
