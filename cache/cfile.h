@@ -189,7 +189,7 @@ struct cfile {
     struct list waiters;           /* of struct waiter */
     struct list ended_waiters;     /* the same, for the end of the running upload, however it ends */
     struct list fetches;           /* of struct fetch, fetch.c */
-    unsigned wanted_whole;         /* fetch_all() is at work: nothing may be dropped */
+    unsigned wanted_whole;         /* fetch_all(), or a read in pieces, is at work: nothing may be dropped */
     uint64_t read_from, read_next; /* what was fetched ahead of a sequential reader */
     uint64_t read_window;
 };
@@ -228,10 +228,11 @@ struct cache {
     size_t n_idle;
     struct list moving;    /* of struct moving */
     uint64_t cached_bytes; /* in data files of idle and open files */
+    uint64_t fetching;     /* on their way from the bucket; may be in cached_bytes already */
     uint64_t next_file;
     uint64_t busy; /* changes, fetches and name questions under way */
     bool draining;
-    struct list room_waiters;    /* writes that wait for room, space.c */
+    struct list room_waiters;    /* writes and fetches that wait for room, space.c */
     atomic_uint freeing;         /* what is under way that will free some; less only under mu */
     atomic_bool copies_refused;  /* of appendable objects, by_hand.c */
     uint64_t space_check;        /* bytes written since the free space was last looked at */
@@ -446,10 +447,17 @@ void evict_begin(struct cache *cache);
 /* May `n` more bytes come for a while? 0 or -ENOSPC. */
 int evict_reserve(struct cache *cache, uint64_t n);
 /*
- * May `n` more bytes be fetched into cf, whose own clean data may go for it. No lock held. `anyway`: there is
- * nothing left to wait for, and a read does not fail for what was written: the disk's free space alone is looked at.
+ * May `n` more bytes be fetched into cf? Clean data of open files may go for it. 0: they are counted, until
+ * evict_fetched(); -ENOSPC. No lock held.
  */
-int evict_for_fetch(struct cfile *cf, uint64_t n, bool anyway);
+int evict_for_fetch(struct cfile *cf, uint64_t n);
+/*
+ * There is nothing left to wait for, and a read does not fail for what was written: the disk's free space alone is
+ * looked at. *beyond: there is no room, so that they must not stay longer than they are needed.
+ */
+int evict_for_fetch_anyway(struct cfile *cf, uint64_t n, bool *beyond);
+/* They have come, are accounted for, and their readers have seen them; or they will not come. */
+void evict_fetched(struct cfile *cf, uint64_t n, bool beyond);
 /* May they be written to cf? Clean data of open files may go for it. 0 or -ENOSPC. */
 int evict_for_write(struct cfile *cf, uint64_t n);
 
@@ -461,7 +469,9 @@ int evict_for_write(struct cfile *cf, uint64_t n);
  */
 void space_begin(struct cache *cache);
 void space_end(struct cache *cache);
-/* cfile_await_room() for a fetch: does not wait while an upload of the file is under way, which may need the bytes.
+/*
+ * cfile_await_room() for a fetch, whose bytes are counted (evict_for_fetch()) when `done` is told 0: does not wait
+ * while an upload of the file is under way, which may need the bytes.
  */
 bool space_await_fetch(struct cfile *cf, uint64_t n, cache_done *done, void *arg);
 /* Room was made, or an upload with fetches begins. No lock held. */

@@ -248,7 +248,26 @@ struct read_op {
     uint64_t offset;
     cfile_viewed *viewed;
     void *arg;
+    unsigned fetched; /* how often it had to fetch */
 };
+
+/*
+ * The end of a read. One that needs several pieces keeps what it has had to fetch from being dropped: in a full cache
+ * each piece would take the room of the one before, for ever.
+ */
+static void read_end(struct read_op *op)
+{
+    struct cfile *cf = op->cf;
+
+    if (op->fetched > 1) {
+        pthread_mutex_lock(&cf->mu);
+        cf->wanted_whole--;
+        pthread_mutex_unlock(&cf->mu);
+        evict_fetched(cf, 0, true);
+    }
+    cfile_release(cf);
+    free(op);
+}
 
 /* Does the data file hold all of [offset, offset + n)? It may end before a file that was made longer. io held. */
 static bool file_covers(int fd, size_t n, uint64_t offset)
@@ -298,6 +317,8 @@ static void read_step(struct read_op *op)
         remote = extent_map_next_remote(cf->map, op->offset, op->offset + n, &missing);
         if (!remote)
             cf->served = true;
+        else if (op->fetched++ == 1)
+            cf->wanted_whole++;
     }
     pthread_mutex_unlock(&cf->mu);
     if (!remote)
@@ -309,8 +330,7 @@ static void read_step(struct read_op *op)
     }
     if (n)
         fetch_ahead(cf, op->offset, op->offset + n);
-    cfile_release(cf);
-    free(op);
+    read_end(op);
 }
 
 static void read_fetched(void *arg, int r)
@@ -322,8 +342,7 @@ static void read_fetched(void *arg, int r)
         return;
     }
     op->viewed(op->arg, r, &(struct cfile_view){.fd = -1});
-    cfile_release(op->cf);
-    free(op);
+    read_end(op);
 }
 
 void cfile_read(struct cfile *cf, size_t n, uint64_t offset, cfile_viewed *viewed, void *arg)

@@ -60,29 +60,53 @@ void evict_begin(struct cache *cache)
         evict_shrink_to(cache, 0);
 }
 
-/* May `n` more bytes come? 0 or -ENOSPC. `writer`: some is left for those who read. */
-static int reserve(struct cache *cache, uint64_t n, bool writer)
+/* Who asks for room: what is on its way from the bucket is counted but for those who hold up an upload. */
+enum who { SOMEBODY, WRITER, FETCH };
+
+/* May `n` more bytes come? Those of a fetch are counted then, until evict_fetched(). */
+static bool fits(struct cache *cache, uint64_t n, enum who who)
+{
+    uint64_t size = cache->config.cache_size, taken;
+    bool yes;
+
+    if (who == WRITER) /* some is left for those who read */
+        size -= size / 16 < FOR_READERS ? size / 16 : FOR_READERS;
+    pthread_mutex_lock(&cache->mu);
+    taken = cache->cached_bytes + (who == SOMEBODY ? 0 : cache->fetching);
+    yes = taken + n <= size;
+    if (yes && who == FETCH)
+        cache->fetching += n;
+    pthread_mutex_unlock(&cache->mu);
+    return yes;
+}
+
+/* Idle files go, so that `n` bytes may fit. */
+static void make_room(struct cache *cache, uint64_t n)
 {
     uint64_t size = cache->config.cache_size;
-    bool full, look;
 
-    if (writer)
-        size -= size / 16 < FOR_READERS ? size / 16 : FOR_READERS;
+    pthread_mutex_lock(&cache->mu);
+    n += cache->fetching;
+    pthread_mutex_unlock(&cache->mu);
+    evict_shrink_to(cache, size > n ? size - n : 0);
+}
+
+/* 0 or -ENOSPC. */
+static int reserve(struct cache *cache, uint64_t n, enum who who)
+{
+    bool look;
+
+    if (!fits(cache, n, who)) {
+        make_room(cache, n);
+        if (!fits(cache, n, who))
+            return -ENOSPC;
+    }
     pthread_mutex_lock(&cache->mu);
     cache->space_check += n;
     look = cache->space_check >= CHECK_EVERY;
     if (look)
         cache->space_check = 0;
-    full = cache->cached_bytes + n > size;
     pthread_mutex_unlock(&cache->mu);
-    if (full) {
-        evict_shrink_to(cache, size > n ? size - n : 0);
-        pthread_mutex_lock(&cache->mu);
-        full = cache->cached_bytes + n > size;
-        pthread_mutex_unlock(&cache->mu);
-        if (full)
-            return -ENOSPC;
-    }
     if (!look || !disk_is_low(cache, CHECK_EVERY))
         return 0;
     evict_shrink_to(cache, 0);
@@ -90,8 +114,21 @@ static int reserve(struct cache *cache, uint64_t n, bool writer)
         return 0;
     pthread_mutex_lock(&cache->mu);
     cache->space_check = CHECK_EVERY; /* the next write looks again */
+    if (who == FETCH)
+        cache->fetching -= n;
     pthread_mutex_unlock(&cache->mu);
     return -ENOSPC;
+}
+
+/* Is there anything that could be dropped? */
+static bool has_clean(struct cfile *cf)
+{
+    bool yes;
+
+    pthread_mutex_lock(&cf->mu);
+    yes = extent_map_local_bytes(cf->map) > extent_map_dirty_bytes(cf->map) || keep_left_bytes(cf) > 0;
+    pthread_mutex_unlock(&cf->mu);
+    return yes;
 }
 
 /*
@@ -131,20 +168,74 @@ static void drop_clean(struct cfile *cf, bool spare)
     evict_account(cf);
 }
 
-int evict_for_fetch(struct cfile *cf, uint64_t n, bool anyway)
+/* The clean data of all open files, until a fetch fits. 0 or -ENOSPC. */
+static int drop_for_fetch(struct cache *cache, uint64_t n)
 {
-    int r = reserve(cf->cache, n, false);
+    struct cfile **files;
+    ssize_t count = cfile_collect_used(cache, &files);
+    int r = -ENOSPC;
 
-    for (int spare = 1; r == -ENOSPC && spare >= 0; spare--) {
-        drop_clean(cf, spare);
-        r = reserve(cf->cache, n, false);
+    for (ssize_t i = 0; i < count; i++) {
+        if (r && has_clean(files[i])) {
+            drop_clean(files[i], true);
+            r = reserve(cache, n, FETCH);
+        }
+        cfile_release(files[i]);
     }
-    return r && anyway && !disk_is_low(cf->cache, n) ? 0 : r;
+    free(count < 0 ? NULL : files);
+    return r;
+}
+
+int evict_for_fetch(struct cfile *cf, uint64_t n)
+{
+    int r = reserve(cf->cache, n, FETCH);
+
+    if (r == -ENOSPC) {
+        drop_clean(cf, true);
+        r = reserve(cf->cache, n, FETCH);
+    }
+    return r == -ENOSPC ? drop_for_fetch(cf->cache, n) : r;
+}
+
+int evict_for_fetch_anyway(struct cfile *cf, uint64_t n, bool *beyond)
+{
+    struct cache *cache = cf->cache;
+    int r = evict_for_fetch(cf, n);
+
+    if (r == -ENOSPC) {
+        drop_clean(cf, false);
+        r = reserve(cache, n, FETCH);
+    }
+    *beyond = r == -ENOSPC;
+    if (!*beyond || disk_is_low(cache, n))
+        return r;
+    pthread_mutex_lock(&cache->mu);
+    cache->fetching += n;
+    pthread_mutex_unlock(&cache->mu);
+    return 0;
+}
+
+void evict_fetched(struct cfile *cf, uint64_t n, bool beyond)
+{
+    struct cache *cache = cf->cache;
+    bool waited, over;
+
+    pthread_mutex_lock(&cache->mu);
+    over = cache->cached_bytes > cache->config.cache_size;
+    pthread_mutex_unlock(&cache->mu);
+    if (beyond && over && has_clean(cf))
+        drop_clean(cf, false);
+    pthread_mutex_lock(&cache->mu);
+    cache->fetching -= n;
+    waited = !list_empty(&cache->room_waiters);
+    pthread_mutex_unlock(&cache->mu);
+    if (waited)
+        space_wake(cache);
 }
 
 int evict_reserve(struct cache *cache, uint64_t n)
 {
-    return reserve(cache, n, false);
+    return reserve(cache, n, SOMEBODY);
 }
 
 /* The clean data of all open files. */
@@ -162,15 +253,15 @@ static void drop_all(struct cache *cache)
 
 int evict_for_write(struct cfile *cf, uint64_t n)
 {
-    int r = reserve(cf->cache, n, true);
+    int r = reserve(cf->cache, n, WRITER);
 
     if (r == -ENOSPC) {
         drop_clean(cf, false);
-        r = reserve(cf->cache, n, true);
+        r = reserve(cf->cache, n, WRITER);
     }
     if (r == -ENOSPC) {
         drop_all(cf->cache);
-        r = reserve(cf->cache, n, true);
+        r = reserve(cf->cache, n, WRITER);
     }
     return r;
 }

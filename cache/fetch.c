@@ -40,12 +40,14 @@ struct fetch {
     int base;
     uint64_t start, end; /* range of the file */
     uint64_t base_offset;
-    uint64_t pos; /* readable up to here */
-    int no_room;  /* -ENOSPC, when there is nothing left to wait for */
-    bool kept;    /* probably on the disk already, keep.h */
-    bool at_once; /* ... and short: by whoever asks for it */
-    bool whole;   /* the whole object: readable only at the end */
-    bool skipped; /* a part of it belongs to another base by now, and was not written */
+    uint64_t pos;     /* readable up to here */
+    int no_room;      /* -ENOSPC, when there is nothing left to wait for */
+    uint64_t counted; /* in cache->fetching */
+    bool beyond;      /* ... although there is no room: it goes when its readers have seen it */
+    bool kept;        /* probably on the disk already, keep.h */
+    bool at_once;     /* ... and short: by whoever asks for it */
+    bool whole;       /* the whole object: readable only at the end */
+    bool skipped;     /* a part of it belongs to another base by now, and was not written */
     struct list waiters;
 };
 
@@ -195,7 +197,7 @@ static int run(struct fetch *f, char **key)
         return 0; /* written over or replaced meanwhile: the readers look again */
     if (!*key)
         return -ENOMEM;
-    if (f->no_room)
+    if (f->no_room || f->end == f->start)
         return f->no_room;
     r = -EIO;
     for (int i = 0; r == -EIO && i < (f->whole ? WHOLE_TRIES : 1); i++) {
@@ -252,6 +254,8 @@ static void fetch_now(struct fetch *f)
     pthread_mutex_unlock(&cf->mu);
     evict_account(cf);
     wake(&served, r);
+    if (f->counted)
+        evict_fetched(cf, f->counted, f->beyond);
     free(key);
     free(f);
     cfile_release(cf);
@@ -263,30 +267,50 @@ static void fetch_room(void *arg, int r)
     struct fetch *f = arg;
 
     f->no_room = r;
+    if (!r)
+        f->counted = f->end - f->start;
     pool_submit(f->cf->cache->pool, POOL_BULK, &f->job);
+}
+
+/* There is no room: what nobody waits for is not fetched. */
+static void only_what_is_asked(struct fetch *f)
+{
+    uint64_t end = f->start;
+
+    pthread_mutex_lock(&f->cf->mu);
+    list_for_each (it, &f->waiters) {
+        struct fetch_waiter *w = list_entry(it, struct fetch_waiter, link);
+
+        end = w->end > end ? w->end : end;
+    }
+    if (!f->whole)
+        f->end = end;
+    pthread_mutex_unlock(&f->cf->mu);
 }
 
 static void fetch_run(struct job *job)
 {
     struct fetch *f = list_entry(job, struct fetch, job);
+    uint64_t n = f->end - f->start;
     bool last;
-    int r;
 
-    if (f->kept) {
-        fetch_now(f); /* it takes no more room than it does */
+    if (f->kept || f->counted) {
+        fetch_now(f); /* what is kept takes no more room than it does */
         return;
     }
     /* An upload that needs some bytes around a short change would wait for itself. */
     pthread_mutex_lock(&f->cf->mu);
     last = f->no_room || f->cf->upload_gen != 0;
     pthread_mutex_unlock(&f->cf->mu);
-    r = evict_for_fetch(f->cf, f->end - f->start, last);
-    if (r == -ENOSPC && !last) {
-        if (space_await_fetch(f->cf, f->end - f->start, fetch_room, f))
-            return;
-        r = evict_for_fetch(f->cf, f->end - f->start, true);
-    }
-    f->no_room = r;
+    f->no_room = last ? 0 : evict_for_fetch(f->cf, n);
+    if (f->no_room == -ENOSPC && space_await_fetch(f->cf, n, fetch_room, f))
+        return;
+    if (last || f->no_room)
+        f->no_room = evict_for_fetch_anyway(f->cf, n, &f->beyond);
+    if (!f->no_room)
+        f->counted = n;
+    if (f->beyond)
+        only_what_is_asked(f);
     fetch_now(f);
 }
 

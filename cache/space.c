@@ -1,8 +1,9 @@
 /*
  * Waiting for room. A write for which there is none waits, holding no thread, while a change of an object is under
- * way that may free some when it ends: what it sends is clean then, and clean data can be dropped. When nothing of
- * the kind is under way the write gets ENOSPC. Whoever frees room, or ends without, calls space_wake(): the waiters
- * look again, on a worker.
+ * way that may free some when it ends: what it sends is clean then, and clean data can be dropped; or while something
+ * is on its way from the bucket, which is clean too when its readers have seen it. When nothing of the kind is under
+ * way the write gets ENOSPC. A fetch waits in the same manner. Whoever frees room, or ends without, calls
+ * space_wake(): the waiters look again, on a worker.
  */
 #include "stream.h"
 
@@ -14,7 +15,7 @@ struct room_waiter {
     struct job job;
     struct cfile *cf; /* a reference */
     uint64_t n;
-    bool reads; /* bytes that an upload of the same file may need */
+    bool reads; /* a fetch, of bytes that an upload of the same file may need */
     cache_done *done;
     void *arg;
 };
@@ -79,13 +80,18 @@ static void squeeze(struct cfile *cf)
     free(n < 0 ? NULL : files);
 }
 
+static int look(struct room_waiter *w)
+{
+    return w->reads ? evict_for_fetch(w->cf, w->n) : evict_for_write(w->cf, w->n);
+}
+
 /* 0: there is room; -EINPROGRESS: it waits; -ENOSPC. */
 static int room_or_wait(struct room_waiter *w)
 {
     struct cache *cache = w->cf->cache;
     bool waits, needed;
 
-    if (!evict_for_write(w->cf, w->n))
+    if (!look(w))
         return 0;
     if (atomic_load(&cache->freeing) == 0)
         squeeze(w->cf);
@@ -93,12 +99,12 @@ static int room_or_wait(struct room_waiter *w)
     needed = w->reads && w->cf->upload_gen != 0; /* they would wait for each other */
     pthread_mutex_unlock(&w->cf->mu);
     pthread_mutex_lock(&cache->mu);
-    waits = !needed && atomic_load(&cache->freeing) > 0;
+    waits = !needed && (atomic_load(&cache->freeing) > 0 || cache->fetching > 0);
     if (waits)
         list_add_tail(&cache->room_waiters, &w->link);
     pthread_mutex_unlock(&cache->mu);
     /* What ended just before it was in the list has woken nobody. */
-    return waits ? -EINPROGRESS : evict_for_write(w->cf, w->n);
+    return waits ? -EINPROGRESS : look(w);
 }
 
 static void look_again(struct job *job)

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -128,15 +129,134 @@ static void test_waits_and_truncated(void **state)
     cfile_close(third, true);
 }
 
+static uint64_t cached(bool with_fetching)
+{
+    uint64_t n;
+
+    pthread_mutex_lock(&rig.cache->mu);
+    n = rig.cache->cached_bytes + (with_fetching ? rig.cache->fetching : 0);
+    pthread_mutex_unlock(&rig.cache->mu);
+    return n;
+}
+
+static unsigned waiting(void)
+{
+    unsigned n = 0;
+
+    pthread_mutex_lock(&rig.cache->mu);
+    list_for_each (it, &rig.cache->room_waiters)
+        n++;
+    pthread_mutex_unlock(&rig.cache->mu);
+    return n;
+}
+
+/* What a fetch took is given back a moment after its reader was answered. */
+static void expect_within_bounds(void)
+{
+    for (int i = 0; i < 4000 && cached(true) > CACHE; i++)
+        usleep(5000);
+    assert_true(cached(true) <= CACHE);
+}
+
+#define FILES     40
+#define FILE_SIZE (32u << 10)
+
+/* Many are read at once, more than the cache holds: what is on its way is counted, and the rest waits for it. */
+static void test_fetches_are_counted(void **state)
+{
+    static char to[FILES][FILE_SIZE];
+    char key[FILES][16];
+    struct cfile *cf[FILES];
+    struct rig_call *call[FILES];
+    unsigned fit = CACHE / FILE_SIZE;
+
+    (void)state;
+    for (int i = 0; i < FILES; i++) {
+        snprintf(key[i], sizeof(key[i]), "f%02d", i);
+        assert_int_equal(fake_oss_store(rig.fake, key[i], a + i, FILE_SIZE, NULL, NULL), 0);
+    }
+    for (int i = 0; i < FILES; i++)
+        cf[i] = rig_open(&rig, key[i]);
+    fake_oss_shut(rig.fake, OSS_OP_GET, FAKE_GATE_BODY);
+    for (int i = 0; i < FILES; i++)
+        call[i] = rig_read_begin(cf[i], to[i], FILE_SIZE, 0);
+    assert_true(fake_oss_wait(rig.fake, fit));
+    for (int i = 0; i < 4000 && waiting() < FILES - fit; i++)
+        usleep(5000);
+    assert_int_equal(waiting(), FILES - fit);
+    assert_int_equal(fake_oss_requests(rig.fake, OSS_OP_GET), fit);
+    fake_oss_open(rig.fake);
+    for (int i = 0; i < FILES; i++) {
+        while (!rig_is_done(call[i])) {
+            assert_true(cached(false) <= CACHE);
+            usleep(100);
+        }
+        assert_int_equal(rig_wait(call[i], "read"), FILE_SIZE);
+        assert_memory_equal(to[i], a + i, FILE_SIZE);
+        assert_true(cached(false) <= CACHE);
+    }
+    expect_within_bounds();
+    for (int i = 0; i < FILES; i++)
+        cfile_close(cf[i], true);
+}
+
+#define LONG (2u << 20)
+#define READ (20u << 10)
+
+/* The same within one file, that is longer than the cache. */
+static void test_parallel_reads_of_one_file(void **state)
+{
+    static char whole[LONG], to[LONG];
+    struct rig_call *call[LONG / READ];
+    struct cfile *cf;
+
+    (void)state;
+    rig_bytes(whole, LONG, 3);
+    assert_int_equal(fake_oss_store(rig.fake, "long", whole, LONG, NULL, NULL), 0);
+    cf = rig_open(&rig, "long");
+    for (size_t i = 0; i < LONG / READ; i++)
+        call[i] = rig_read_begin(cf, to + i * READ, READ, i * READ);
+    for (size_t i = 0; i < LONG / READ; i++)
+        assert_int_equal(rig_wait(call[i], "read"), READ);
+    assert_memory_equal(to, whole, LONG / READ * READ);
+    expect_within_bounds();
+    cfile_close(cf, true);
+}
+
+/*
+ * A read of two pieces, with unsent bytes between them, while what is unsent leaves no room for either: the second
+ * must not push out the first. What was read does not stay.
+ */
+static void test_read_in_pieces_without_room(void **state)
+{
+    static char object[400u << 10], to[400u << 10];
+    struct cfile *cf, *other = rig_create(&rig, "other");
+
+    (void)state;
+    rig_bytes(object, sizeof(object), 4);
+    assert_int_equal(fake_oss_store(rig.fake, "a", object, sizeof(object), NULL, NULL), 0);
+    cf = rig_open(&rig, "a");
+    write_all(cf, b, 200u << 10, 100u << 10);
+    memcpy(object + (100u << 10), b, 200u << 10);
+    write_all(other, a, 32u << 10, 0);
+    assert_int_equal(rig_read(cf, to, sizeof(to), 0), sizeof(to));
+    assert_memory_equal(to, object, sizeof(to));
+    expect_within_bounds();
+    assert_int_equal(rig_flush(cf), 0);
+    assert_int_equal(rig_flush(other), 0);
+    rig_expect(&rig, "a", object, sizeof(object));
+    cfile_close(cf, true);
+    cfile_close(other, true);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_nothing_to_wait_for),
-        TEST(test_waits_for_upload),
-        TEST(test_upload_fails),
-        TEST(test_waits_and_truncated),
+        TEST(test_nothing_to_wait_for),         TEST(test_waits_for_upload),    TEST(test_upload_fails),
+        TEST(test_waits_and_truncated),         TEST(test_fetches_are_counted), TEST(test_parallel_reads_of_one_file),
+        TEST(test_read_in_pieces_without_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
