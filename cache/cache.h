@@ -31,6 +31,7 @@ struct cache_config {
     unsigned parallel_count; /* parts and ranges in flight for one file */
     int64_t stat_ttl_ms;     /* how long names and attributes are believed */
     uint64_t cache_size;     /* bytes of clean data kept, and of unsent data before writers must wait or fail */
+    uint64_t save_fetch;     /* bytes fetched for open handles before their object goes; more is copied (save.c) */
     unsigned free_percent;   /* of the file system that state_dir is on */
     int64_t append_flush_ms; /* what was appended to an open file is sent after so long; 0: not before it is asked */
     bool listing_attributes; /* no object carries attributes: what a listing says is all there is to know */

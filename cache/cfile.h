@@ -51,6 +51,7 @@ struct base {
     char *key;
     struct oinfo *info;
     bool foreign; /* the object of another file, share.c */
+    bool saved;   /* the object's copy, save.c */
     bool no_copy; /* its bytes are to be fetched: it is about to go, or the service does not copy it */
 };
 
@@ -506,8 +507,13 @@ void cfile_free_all(struct cache *cache);
  */
 int list_advances(const struct oss_list *page, char **last);
 
-/* Before the object that open handles may still read goes, what is not local of it is fetched. */
+/*
+ * save.c: before the object that open handles may still read goes, within the change that takes it away: fetches or
+ * copies what is not local of it. A copy is removed with the last handle; save_undo(): at once, the object has
+ * stayed.
+ */
 void save_for_handles(struct cfile *cf, cache_done *done, void *arg);
+void save_undo(struct cfile *cf);
 
 /* Is anything unsent below the directory `key` that the bucket does not know of? */
 bool unsent_below(struct cache *cache, const char *key);

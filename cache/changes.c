@@ -572,6 +572,8 @@ static void unlinked(struct request *q, int r)
         cfile_orphan(q->change.cf);
         put_known(q->cache, q->key, META_ABSENT, NULL);
         touch_parent(q->cache, q->key);
+    } else {
+        save_undo(q->change.cf);
     }
     request_end(q, r);
 }
@@ -591,21 +593,6 @@ static void unlink_saved(void *arg, int r)
         unlinked(q, r);
     else
         pool_submit(q->cache->pool, POOL_META, &q->job);
-}
-
-void save_for_handles(struct cfile *cf, cache_done *done, void *arg)
-{
-    bool needed;
-    uint64_t size;
-
-    pthread_mutex_lock(&cf->mu);
-    needed = cf->opens > 0;
-    size = cf->attr.size;
-    pthread_mutex_unlock(&cf->mu);
-    if (needed)
-        fetch_all(cf, 0, size, done, arg);
-    else
-        done(arg, 0);
 }
 
 static void unlink_own_saved(void *arg, int r)
@@ -667,6 +654,8 @@ struct rename {
 
 static void rename_end(struct rename *n, int r)
 {
+    if (r && n->second.cf)
+        save_undo(n->to);
     n->done(n->arg, r); /* first, as in request_end() */
     if (n->second.cf)
         cfile_change_done(&n->second);

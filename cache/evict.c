@@ -3,6 +3,7 @@
  * over its size or the disk's free space falls under the guard; what is unsent is never dropped. When nothing more
  * can be dropped, a write waits for an upload (space.c), or gets ENOSPC before the disk is full.
  */
+#include "hidden.h"
 #include "keep.h"
 
 #include <errno.h>
@@ -131,6 +132,15 @@ static bool has_clean(struct cfile *cf)
     return yes;
 }
 
+/* mu held. */
+static bool can_come_again(const struct cfile *cf, const struct extent *ex)
+{
+    const struct base *base = ex->base == EXTENT_NEW ? NULL : cfile_base(cf, ex->base);
+
+    /* The object of a file that is removed is gone, but for a copy that was made before. */
+    return base && (!cf->orphan || hidden_is(cf->cache, base->key));
+}
+
 /*
  * Drops what is clean of a file that is open: a reader of more than the cache holds. What lies ahead of it is spared,
  * if `spare`. io keeps readers and writers out, and a range that is on its way down is remote, so it is not touched.
@@ -145,15 +155,15 @@ static void drop_clean(struct cfile *cf, bool spare)
     pthread_mutex_lock(&cf->mu);
     if (keep_left_bytes(cf) > 0)
         cfile_need_fd(cf); /* nothing of it has been read yet */
-    left = keep_left_bytes(cf) > 0;
+    left = keep_left_bytes(cf) > 0 && !cf->orphan;
     size = extent_map_local_bytes(cf->map) > extent_map_dirty_bytes(cf->map) || left ? extent_map_size(cf->map) : 0;
     /* Not what somebody needs whole, nor what could not be had again. */
-    if (cf->fd < 0 || cf->upload_gen != 0 || cf->orphan || cf->wanted_whole > 0 || !list_empty(&cf->changes))
+    if (cf->fd < 0 || cf->upload_gen != 0 || cf->wanted_whole > 0 || !list_empty(&cf->changes))
         size = 0;
     for (; at < size && extent_map_find(cf->map, at, &ex); at = ex.end) {
         if (spare && ex.start < cf->read_from && ex.end > cf->read_from)
             ex.end = cf->read_from;
-        if (!ex.local || ex.base == EXTENT_NEW || (spare && ex.end > cf->read_from && ex.start < cf->read_next))
+        if (!ex.local || !can_come_again(cf, &ex) || (spare && ex.end > cf->read_from && ex.start < cf->read_next))
             continue;
         keep_changed(cf);
         keep_cut(cf, ex.start, ex.end);

@@ -5,6 +5,7 @@
 #include "upload.h"
 
 #include "headers.h"
+#include "hidden.h"
 
 #include "../oss/base_log.h"
 
@@ -84,7 +85,8 @@ static int find_acl(struct upload *u, struct oss_error *err)
 {
     struct cache *cache = u->cf->cache;
     const char *from = u->copy_only ? u->cf->key : u->target;
-    const char *ruled = headers_acl(cache->config.headers, cache_path_of(cache, u->target));
+    const char *ruled =
+        hidden_is(cache, u->target) ? "" : headers_acl(cache->config.headers, cache_path_of(cache, u->target));
     int r = 0;
 
     if (!cache->config.keep_acl) {
@@ -209,6 +211,11 @@ int upload_request_headers(struct upload *u, enum headers_kind kind, struct kvli
         r = kv_set(list, "x-oss-object-acl", u->acl);
     if (!r && u->tagging && *u->tagging && (kind == HEADERS_PUT || kind == HEADERS_INITIATE))
         r = kv_set(list, "x-oss-tagging", u->tagging);
+    /* No rule is about those, but how their bytes are kept; and a class may cost by the month. */
+    if (hidden_is(cache, u->target)) {
+        kv_del(list, "x-oss-storage-class");
+        return r ? r : headers_encryption(cache->config.headers, cache_path_of(cache, u->cf->key), list);
+    }
     /* Links and directories are no uploads of the user's. */
     if (!r && S_ISREG(u->attr.mode))
         r = headers_request(cache->config.headers, path, kind, from, list, forbid);

@@ -2,6 +2,7 @@
 #include "upload.h"
 
 #include "append.h"
+#include "hidden.h"
 #include "stream.h"
 
 #include <errno.h>
@@ -95,24 +96,25 @@ int upload_plan_copy(struct upload *u)
 {
     struct cfile *cf = u->cf;
     struct plan_limits limits = cf->cache->config.limits;
+    bool hidden = hidden_is(cf->cache, u->target); /* the bytes are all that matters */
     bool follows = false;
     int base = 0, r;
 
     oinfo_put(u->source);
     u->source = oinfo_get(cf->object);
-    u->tagged = u->source && u->source->tagged;
+    u->tagged = u->source && u->source->tagged && !hidden;
     u->attr = cf->attr;
     u->size = u->source ? u->source->attr.size : 0;
     kv_free(&u->headers);
     r = upload_headers(&u->headers, &cf->headers, &u->attr);
     /* Only what the object itself lacks; unsent content follows by its own upload. */
     u->attr.size = u->size;
-    u->replace = cf->attr_changed && cf->data_gen <= cf->data_sent_gen;
-    if (!r)
+    u->replace = !hidden && cf->attr_changed && cf->data_gen <= cf->data_sent_gen;
+    if (!r && !hidden)
         r = upload_follow(u, &follows);
     u->replace = u->replace || (!r && follows);
     /* The mtime of an appended object is when that was, and stays so under another name. */
-    if (!r && u->source && u->source->type == OSS_TYPE_APPENDABLE) {
+    if (!r && !hidden && u->source && u->source->type == OSS_TYPE_APPENDABLE) {
         u->replace = true;
         r = attr_mtime_for_size(&u->headers, u->size);
     }

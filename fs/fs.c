@@ -100,6 +100,7 @@ static void fill_config(struct fs *fs, const struct fs_config *config, struct ca
         .parallel_count = (unsigned)o->parallel_count,
         .stat_ttl_ms = o->stat_cache_expire,
         .cache_size = cache_size(o, config->state_dir),
+        .save_fetch = 64u << 20,
         .free_percent = (unsigned)o->free_space,
         .append_flush_ms = o->append_flush,
         .listing_attributes = strcmp(o->attributes, "listing") == 0,

@@ -34,6 +34,7 @@ void rig_new_cache(struct rig *rig)
         .parallel_count = 4,
         .stat_ttl_ms = 60000,
         .cache_size = rig->cache_size ? rig->cache_size : 1u << 30,
+        .save_fetch = RIG_SAVE,
         .free_percent = 0,
         .keep_acl = true,
     };

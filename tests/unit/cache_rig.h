@@ -11,10 +11,12 @@
 
 #include <pthread.h>
 
-/* Limits of the rig: multipart above 64 KiB, parts of 32 KiB, 4 KiB at least. */
+/* Limits of the rig: multipart above 64 KiB, parts of 32 KiB, 4 KiB at least; up to 16 KiB are fetched for handles.
+ */
 #define RIG_THRESHOLD (64u << 10)
 #define RIG_PART      (32u << 10)
 #define RIG_PART_MIN  (4u << 10)
+#define RIG_SAVE      (16u << 10)
 
 struct rig {
     struct fake_oss *fake;
