@@ -24,6 +24,7 @@
 #define PIECE_MAX  (4u << 20)
 #define WINDOW_MIN (1u << 20)
 #define SLACK      (4u << 20)   /* by which the kernel's requests may come out of order */
+#define STEP       (128u << 10) /* curl delivers 16 KiB at a time: a write and a wake-up for so many of them */
 #define GAP_MAX    (128u << 10) /* local bytes that a request may bring again */
 
 struct fetch_waiter {
@@ -48,6 +49,8 @@ struct fetch {
     bool at_once;     /* ... and short: by whoever asks for it */
     bool whole;       /* the whole object: readable only at the end */
     bool skipped;     /* a part of it belongs to another base by now, and was not written */
+    char *held;       /* bytes from `pos` on that came and are not written yet, n_held of them; or NULL */
+    size_t n_held;
     struct list waiters;
 };
 
@@ -120,23 +123,49 @@ static int fill(struct fetch *f, uint64_t start, const char *data, size_t n)
     return r;
 }
 
-static int sink_write(void *arg, uint64_t offset, const void *data, size_t n)
+/* n bytes from f->pos on are here: they are written, and who waits for them is woken. */
+static int advance(struct fetch *f, const char *data, size_t n)
 {
-    struct fetch *f = arg;
     struct list served;
-    uint64_t start = f->start + (offset - f->base_offset);
-    int r = offset < f->base_offset || start + n > f->end ? -EIO : fill(f, start, data, n);
+    int r = fill(f, f->pos, data, n);
 
     if (r)
         return r;
     list_init(&served);
     pthread_mutex_lock(&f->cf->mu);
-    f->pos = start + n;
+    f->pos += n;
     if (!f->whole)
         take_served(f, &served);
     pthread_mutex_unlock(&f->cf->mu);
     wake(&served, 0);
     return 0;
+}
+
+static int sink_write(void *arg, uint64_t offset, const void *data, size_t n)
+{
+    struct fetch *f = arg;
+    uint64_t start = f->start + (offset - f->base_offset);
+    int r = 0;
+
+    if (offset < f->base_offset || start != f->pos + f->n_held || start + n > f->end)
+        return -EIO;
+    if (!f->held && f->end - start > n)
+        f->held = malloc(STEP);
+    if (!f->held || f->n_held + n > STEP) {
+        r = f->n_held ? advance(f, f->held, f->n_held) : 0;
+        f->n_held = 0;
+        if (!r && (!f->held || n > STEP))
+            return advance(f, data, n);
+    }
+    if (r)
+        return r;
+    memcpy(f->held + f->n_held, data, n);
+    f->n_held += n;
+    if (start + n < f->end && f->n_held < STEP)
+        return 0;
+    n = f->n_held;
+    f->n_held = 0;
+    return advance(f, f->held, n);
 }
 
 /* The object was replaced: may the file move on to the new one? Asks for it; true when it did. */
@@ -202,6 +231,7 @@ static int run(struct fetch *f, char **key)
     r = -EIO;
     for (int i = 0; r == -EIO && i < (f->whole ? WHOLE_TRIES : 1); i++) {
         f->pos = f->start;
+        f->n_held = 0;
         r = cache->oss->ops->get(cache->oss, *key, f->whole ? 0 : f->base_offset,
                                  f->whole ? OSS_WHOLE : f->end - f->start, *etag ? etag : NULL, &sink, NULL, &err);
         if (!r && f->pos != f->end) {
@@ -257,6 +287,7 @@ static void fetch_now(struct fetch *f)
     if (f->counted)
         evict_fetched(cf, f->counted, f->beyond);
     free(key);
+    free(f->held);
     free(f);
     cfile_release(cf);
     cache_busy(cache, -1);

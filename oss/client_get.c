@@ -136,6 +136,14 @@ static int get_begin(void *arg, const struct http_reply *reply)
     return HTTP_DELIVER;
 }
 
+/* There is a checksum of the whole object only: of a range it would be summed up for nothing. */
+static bool can_compare(const struct call *c)
+{
+    const struct get *g = c->arg;
+
+    return c->client->check_crc && g->object.has_crc && g->offset == 0 && g->end == g->object.size;
+}
+
 static int get_data(void *arg, const void *data, size_t n)
 {
     struct call *c = arg;
@@ -147,7 +155,7 @@ static int get_data(void *arg, const void *data, size_t n)
     if (more)
         n = (size_t)left;
     if (n) {
-        if (c->client->check_crc)
+        if (can_compare(c))
             g->crc64 = crc64(g->crc64, data, n);
         r = g->sink->write(g->sink->arg, g->at, data, n);
         g->at += n;
@@ -164,8 +172,7 @@ static int get_check(struct call *c)
 
     if (g->at != g->end)
         return call_fail(c, RETRY_CONNECTION, -EIO, "the reply is shorter than it said");
-    if (c->client->check_crc && g->object.has_crc && g->offset == 0 && g->end == g->object.size &&
-        g->crc64 != g->object.crc64)
+    if (can_compare(c) && g->crc64 != g->object.crc64)
         return call_fail(c, RETRY_NEVER, -EIO, "the CRC-64 of the download (%llu) is not the object's (%llu)",
                          (unsigned long long)g->crc64, (unsigned long long)g->object.crc64);
     return 0;
