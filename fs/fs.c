@@ -6,9 +6,12 @@
 #include "../oss/base_log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define CACHE_DEFAULT_MAX (10ULL << 30)
@@ -207,6 +210,24 @@ void fs_left(struct fs *fs)
 size_t fs_inodes(struct fs *fs)
 {
     return inodes_count(fs->inodes);
+}
+
+int device_of(const char *path, dev_t *device)
+{
+    struct statx found;
+
+    if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &found) < 0)
+        return -errno;
+    *device = makedev(found.stx_dev_major, found.stx_dev_minor);
+    return 0;
+}
+
+void fs_mounted(struct fs *fs, const char *mountpoint)
+{
+    int r = device_of(mountpoint, &fs->device);
+
+    if (r < 0)
+        log_info("the device of %s: %s", mountpoint, strerror(-r));
 }
 
 struct cache *fs_cache(struct fs *fs)

@@ -2,7 +2,8 @@
  * fs.h: the face of the file system to main.c.
  *
  * Order of calls: fs_new() (blocks on two requests; starts threads, so after any fork), fuse_session_new() with
- * fs_ops() and the fs as user data, fs_set_session(), mount, loop, fs_left(), unmount, fs_drain(), fs_free().
+ * fs_ops() and the fs as user data, fs_set_session(), mount, fs_mounted(), loop, fs_left(), unmount, fs_drain(),
+ * fs_free().
  */
 #ifndef FS_FS_H
 #define FS_FS_H
@@ -34,6 +35,9 @@ const struct fuse_lowlevel_ops *fs_ops(void);
 
 /* Both borrowed. */
 void fs_set_session(struct fs *fs, struct fuse_session *session, const char *mountpoint);
+
+/* Before the loop: sends no request. */
+void fs_mounted(struct fs *fs, const char *mountpoint);
 
 /*
  * The loop is to end: true when it may (shed.h tells why it must wait); else to be asked again soon. Requests that

@@ -26,6 +26,7 @@ struct fs {
     struct calls *calls;
     struct attr_defaults defaults;
     int64_t ttl_ms;
+    dev_t device; /* of the mount, once it is mounted; 0: not known */
 
     pthread_mutex_t mu;      /* guards what follows */
     struct list files, dirs; /* open handles: the kernel sends no release for those that an unmount cuts off */
@@ -72,6 +73,9 @@ static inline struct file *file_get(struct fuse_file_info *fi)
     return file;
 }
 void file_put(struct fs *fs, struct file *file);
+
+/* The device a file is on, by what the kernel has in memory: a stat would come back to us. 0 or a negative errno. */
+int device_of(const char *path, dev_t *device);
 
 /* attr.c: the stat of an inode with these attributes. */
 void attr_to_stat(const struct attr *attr, uint64_t ino, bool detached, struct stat *st);

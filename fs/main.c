@@ -207,6 +207,7 @@ static int serve(struct program *p)
     if (r == 0)
         r = mount_it(p);
     if (r == 0) {
+        fs_mounted(p->fs, p->mountpoint);
         log_info("%s is mounted on %s", p->options.source, p->mountpoint);
         open_control(p);
         notify_ready(p->options.source, p->mountpoint);

@@ -497,33 +497,48 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct f
 
 /* --------------------------------------------------------------------------------------- flush, fsync */
 
-/* Does the thread's process hold another descriptor of this inode? From fdinfo: a stat would come back to us. */
-static bool holds_another(pid_t pid, uint64_t ino)
+/* The inode number that an fdinfo tells; 0: none. */
+static uint64_t fdinfo_ino(int dir, const char *name)
 {
-    char path[64], text[1024];
-    unsigned found = 0;
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+    char text[1024];
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    const char *p;
+
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    p = strstr(text, "\nino:");
+    return p ? strtoull(p + 5, NULL, 10) : 0;
+}
+
+/* A file of the same number may be one of another mount: numbers are made of keys. */
+static bool is_on_device(pid_t pid, const char *fd, dev_t device)
+{
+    char path[64];
+    dev_t found;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd/%.20s", (int)pid, fd);
+    return device == 0 || (device_of(path, &found) == 0 && found == device);
+}
+
+/* Does the process hold another descriptor of this inode? The one being closed is out of its table already. */
+static bool holds_another(const struct fs *fs, pid_t pid, uint64_t ino)
+{
+    char path[64];
+    bool found = false;
     struct dirent *e;
     DIR *dir;
 
     snprintf(path, sizeof(path), "/proc/%d/fdinfo", (int)pid);
     dir = opendir(path);
-    while (dir && (e = readdir(dir))) {
-        int fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-        const char *p;
-
-        if (fd >= 0)
-            close(fd);
-        if (n <= 0)
-            continue;
-        text[n] = '\0';
-        p = strstr(text, "\nino:");
-        if (p && strtoull(p + 5, NULL, 10) == ino)
-            found++;
-    }
+    while (dir && !found && (e = readdir(dir)))
+        found = fdinfo_ino(dirfd(dir), e->d_name) == ino && is_on_device(pid, e->d_name, fs->device);
     if (dir)
         closedir(dir);
-    return found > 0; /* the one that is being closed is out of the table already */
+    return found;
 }
 
 static void flush_done(void *arg, int r)
@@ -546,7 +561,7 @@ static bool flush_too_early(struct file *file, fuse_req_t req, uint64_t ino)
 
     if (!cfile_empty_unpublished(file->cf, &replaces))
         return false;
-    return replaces || holds_another(fuse_req_ctx(req)->pid, ino);
+    return replaces || holds_another(fs_of(req), fuse_req_ctx(req)->pid, ino);
 }
 
 static void send_file(fuse_req_t req, uint64_t ino, struct file *file)

@@ -426,6 +426,17 @@ def test_dup_flushes(fs):
     stored(fs, "f", b"onetwo")
 
 
+def test_empty_file_beside_its_namesake_of_another_mount(server_factory, mount_factory):
+    """An empty file is sent by its close, though the program holds the file of that key in another mount."""
+    servers = [server_factory(), server_factory()]
+    held, made = [mount_factory(s) for s in servers]
+    write_file(held.p("f"), b"held")
+    servers[1].fault(op="PutObject", action="delay", ms=300, count=1)
+    with open(held.p("f"), "rb"):
+        write_file(made.p("f"), b"")
+        servers[1].check_object("f", b"")
+
+
 def test_fork_shares_descriptor(fs):
     """A child that inherits the descriptor and exits, then the parent writes on."""
     code = (
