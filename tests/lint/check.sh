@@ -54,7 +54,8 @@ finish() {
     printf '%s            in all\n\n' "$(minutes $(($(date +%s) - begin)))"
     # The runners' own words; awk sums up what many programs say one by one.
     for log in "$logs"/unit*.log; do
-        [ "$log" -nt "$logs/.begin" ] && printf '%-10s %s\n' "$(basename "$log" .log)" "$(tail -n 1 "$log")"
+        [ "$log" -nt "$logs/.begin" ] &&
+            grep -hE '^(unit: |test_[a-z0-9_]*: )' "$log" | sed "s/^/$(printf '%-10s ' "$(basename "$log" .log)")/"
     done
     for log in "$logs"/fuzz.log; do
         [ "$log" -nt "$logs/.begin" ] && grep -h '^fuzz: ' "$log"

@@ -1,7 +1,8 @@
 #!/bin/bash
 # run_unit.sh LOGDIR PROGRAM...: runs the unit test programs, two for each processor at a time (many of them wait), each
 # within UNIT_SECONDS.
-# Prints cmocka's own last lines of each and the whole output of those that failed; fails when one did.
+# Prints cmocka's own last lines of each and the whole output of those that failed, once more at the end the names and
+# last lines of those; fails when one did.
 set -u
 logs=$1
 shift
@@ -24,15 +25,20 @@ run_one() {
         echo "${2##*/}: FAILED, exit $?"
     fi
     sed "s/^/    /" "$log"
+    touch "$log.failed"
     return 1
 }
 export -f run_one
+rm -f "$logs"/*.log.failed
 printf '%s\0' "$@" | xargs -0 -n 1 -P "${UNIT_JOBS:-$((2 * $(nproc)))}" bash -c 'run_one "$0" "$1"' "$logs"
 r=$?
 total=$(cat "${@/%/.log}" 2>/dev/null | sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' | awk '{ n += $1 } END { print n + 0 }')
 if [ $r = 0 ]; then
     echo "unit: $total tests passed in $# programs"
 else
+    for failed in "$logs"/*.log.failed; do
+        tail -n 40 "${failed%.failed}" | sed "s/^/$(basename "$failed" .log.failed): /"
+    done
     echo "unit: FAILED ($total tests passed in $# programs)"
     exit 1
 fi
