@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PIECE_PAUSE_MS 100          /* the kernel sends the next piece of a write as soon as it has our reply */
+#define PIECE_PAUSE_MS 1000         /* a write goes on within it, also on a busy machine */
 #define LOST_MAX       5            /* tries after a lost reply, for one upload */
 #define LOST_PAUSE_MS  50           /* after the first one, then twice as long each time */
 #define PLACES_MAX     10000        /* ends of the object that other writers took before us */
