@@ -118,7 +118,13 @@ OSSD_SRC  := $(sort $(wildcard tests/ossd/*.c))
 UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_HELP := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c)))
 FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+# These start no thread: nothing for the thread sanitizer to see.
+ONE_THREAD := $(addprefix test_,attr buf crc64 cred_source error explain extent format headers kv mountpoint options \
+    ossd_pure path plan plan_random retry runtime sign state_dir stats time url xattr xml)
 UNIT_BIN  := $(UNIT_SRC:tests/unit/%.c=$(B)/unit/%)
+ifeq ($(FLAVOUR),tsan)
+UNIT_BIN  := $(filter-out $(ONE_THREAD:%=$(B)/unit/%),$(UNIT_BIN))
+endif
 FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzz/%)
 
 # Archives, in the order in which they may use each other.
