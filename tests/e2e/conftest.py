@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(config, items):
         elif harness.PLAIN_DIR and (item.get_closest_marker("bucket") or needs_server(item)):
             item.add_marker(pytest.mark.skip(reason="plain-directory mode: the case needs a bucket"))
         if harness.slow_factor() > 1 and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(120 * harness.slow_factor()))
+            item.add_marker(pytest.mark.timeout(200 * harness.slow_factor()))
 
 
 def needs_server(item):

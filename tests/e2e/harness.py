@@ -18,7 +18,6 @@ import contextlib
 import ctypes
 import errno
 import json
-import lzma
 import os
 import re
 import shutil
@@ -115,23 +114,18 @@ def big_chunks(size, seed=0, chunk=1 << 20):
         offset += n
 
 
+_lzma = ctypes.CDLL("liblzma.so.5")
+_lzma.lzma_crc64.restype = ctypes.c_uint64
+_lzma.lzma_crc64.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64)
+
+
 def crc64(chunks):
-    """
-    CRC-64/XZ, computed by liblzma: it is the integrity check of the .xz format, so an encoder that is neither ours nor
-    the server's ends its stream with it.
-    """
-    encoder = lzma.LZMACompressor(format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, preset=0)
-    tail = b""
-    any_data = False
+    """CRC-64/XZ by liblzma, whose format is checked by it: neither ours nor the server's."""
+    crc = 0
     for chunk in chunks:
-        any_data = any_data or bool(chunk)
-        tail = (tail + encoder.compress(chunk))[-4096:]
-    tail = (tail + encoder.flush())[-4096:]
-    if not any_data:
-        return 0
-    backward = (struct.unpack("<I", tail[-8:-4])[0] + 1) * 4
-    check = tail[-12 - backward - 8 : -12 - backward]
-    return struct.unpack("<Q", check)[0]
+        chunk = bytes(chunk)
+        crc = _lzma.lzma_crc64(chunk, len(chunk), crc)
+    return crc
 
 
 def crc64_of(data):

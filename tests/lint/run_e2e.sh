@@ -15,4 +15,4 @@ for arg in "$@"; do
 done
 # shellcheck disable=SC2086
 exec timeout -k 30 "${E2E_SECONDS:-2400}" /usr/bin/python3 -m pytest -p no:cacheprovider -q \
-    -n "${E2E_JOBS:-$((2 * $(nproc)))}" --timeout="${E2E_TIMEOUT:-120}" $what "$@"
+    -n "${E2E_JOBS:-$((2 * $(nproc)))}" --timeout="${E2E_TIMEOUT:-200}" $what "$@"
