@@ -246,8 +246,10 @@ static void test_cache_full(void **state)
     rig_restart(&rig);
     cf = rig_create(&rig, "a");
     other = rig_create(&rig, "b");
+    fake_oss_shut(rig.fake, OSS_OP_INITIATE, FAKE_GATE_BEGIN); /* nothing leaves meanwhile */
     write_all(cf, a, 200 << 10, 0);
     assert_int_equal(cfile_write(other, a, 100 << 10, 0, false), -ENOSPC);
+    fake_oss_open(rig.fake);
     assert_int_equal(rig_flush(cf), 0);
     cfile_close(cf, true);
     /* The flush is answered a moment before its upload lets go of the file. */
