@@ -130,6 +130,7 @@ struct cfile {
     uint64_t journal_size;
     bool journal_synced;    /* and is durable: SYNCED was written since */
     bool journal_committed; /* the last word on the content there is COMMIT */
+    bool journal_over;      /* nothing is unsent, but streams of the file are: it goes with the last of these */
     /* The object may be another than `object`: from an earlier daemon's journal, or a reply was lost for good. */
     bool recovered, unclear;
     bool base_tagged;             /* of a recovered file: the object that is there has tags, which no journal knows */
@@ -160,6 +161,7 @@ struct cfile {
     struct stream *stream; /* sends the file while it is written, or NULL (stream.h) */
     bool stream_refused;   /* has failed: not again until it is emptied */
     unsigned sending;      /* requests of its streams under way */
+    unsigned streams;      /* of the file itself that have not ended, dropped ones too */
     /* Segments (stream.h): what was written last without a gap, and from where on no segment has it. */
     uint64_t run_start, run_end, segment_next;
     struct stream *segment;   /* the one that takes in parts */

@@ -132,6 +132,16 @@ static int journal_path(const struct cfile *cf, char *out, size_t size)
     return snprintf(out, size, "%s.journal", cf->path) >= (int)size ? -ENAMETOOLONG : 0;
 }
 
+static void discard(struct cfile *cf)
+{
+    char path[4096];
+
+    if (!journal_path(cf, path, sizeof(path)))
+        unlink(path);
+    close(cf->journal_fd);
+    cf->journal_fd = -1;
+}
+
 static int begin(struct cfile *cf)
 {
     struct buf payload = BUF_INIT(PAYLOAD_MAX);
@@ -150,7 +160,7 @@ static int begin(struct cfile *cf)
     }
     cf->journal_sequence = 0;
     cf->journal_size = 0;
-    cf->journal_committed = cf->journal_synced = false;
+    cf->journal_committed = cf->journal_synced = cf->journal_over = false;
     record_put_text(&payload, journal_boot_id());
     record_put_text(&payload, cf->key);
     put_attr(&payload, &cf->attr);
@@ -159,7 +169,7 @@ static int begin(struct cfile *cf)
     r = append(cf, RECORD_BEGIN, &payload);
     buf_free(&payload);
     if (r)
-        journal_remove(cf);
+        discard(cf);
     return r;
 }
 
@@ -179,7 +189,7 @@ static int mark_dirty(struct cfile *cf)
     if (!r && cf->journal_synced && fdatasync(cf->journal_fd))
         r = -errno;
     if (!r)
-        cf->journal_committed = cf->journal_synced = false;
+        cf->journal_committed = cf->journal_synced = cf->journal_over = false;
     return r;
 }
 
@@ -239,6 +249,8 @@ int journal_commit(struct cfile *cf)
     buf_free(&payload);
     if (!r)
         cf->journal_committed = true;
+    if (!r && wanted(cf))
+        cf->journal_over = false;
     return r;
 }
 
@@ -418,16 +430,30 @@ int journal_synced(struct cfile *cf)
     return r;
 }
 
+/* The end but for what is to be aborted: KEY tells what the next change is based on. */
+static bool put_over(struct cfile *cf)
+{
+    struct buf payload = BUF_INIT(PAYLOAD_MAX);
+    int r;
+
+    journal_key(cf, cf->key, cf->object);
+    put_attr(&payload, &cf->attr);
+    put_headers(&payload, &cf->headers);
+    record_put_int(&payload, 0, 1);
+    record_put_int(&payload, 0, 4);
+    r = append(cf, RECORD_COMMIT, &payload);
+    buf_free(&payload);
+    return r == 0;
+}
+
 void journal_remove(struct cfile *cf)
 {
-    char path[4096];
-
     if (cf->journal_fd < 0)
         return;
-    if (!journal_path(cf, path, sizeof(path)))
-        unlink(path);
-    close(cf->journal_fd);
-    cf->journal_fd = -1;
+    if (cf->streams > 0 && put_over(cf))
+        cf->journal_over = cf->journal_committed = true;
+    else
+        discard(cf);
 }
 
 /* ------------------------------------------------------------------------------------------- reading */

@@ -24,7 +24,8 @@
  *      SHARES   (u64 start, end, offset, text key, object)*       just before a COMMIT of a file that stands in part
  *                                                                 in other objects, or elsewhere in its own
  *      COMMIT   attr, headers, flags, extents                     a flush, fsync or last close wants all up to here
- *                                                                 sent: before the first request for it
+ *                                                                 sent: before the first request for it. Flags 0:
+ *                                                                 nothing is, but uploads are still to be aborted
  *      HIDDEN   u64 start, end, offset, text key, object          before the range may leave the disk: it is in a
  *                                                                 hidden object as well (hidden.h). Key "": before
  *                                                                 it is written over or cut off, it is there no more
@@ -97,7 +98,10 @@ void journal_sent(struct cfile *cf);
 void journal_key(struct cfile *cf, const char *key, const struct oinfo *object);
 /* The data file is durable as the last COMMIT names it. The caller syncs the journal. */
 int journal_synced(struct cfile *cf);
-/* Nothing is unsent any more. */
+/*
+ * Nothing is unsent any more. While a multipart upload of the file is still to be aborted the journal stays, and says
+ * so: it is called again when the last of them has ended.
+ */
 void journal_remove(struct cfile *cf);
 
 /* ------------------------------------------------------------------------------------------- reading */

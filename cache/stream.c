@@ -33,7 +33,8 @@ static int begin_own(struct stream *st)
     int r = upload_headers(&st->headers, &cf->headers, &cf->attr);
 
     st->key = strdup(cf->key);
-    if (!r && st->key)
+    st->unseen = cf->object && cf->object->bare;
+    if (!r && st->key && !st->unseen)
         r = headers_describe(cf->cache->config.headers, cache_path_of(cf->cache, st->key), &st->headers);
     if (r || !st->key)
         return -ENOMEM;
@@ -66,6 +67,7 @@ struct stream *stream_new(struct cfile *cf, bool segment)
     st->initiating = true;
     st->running = 1;
     cf->sending++;
+    cf->streams += !segment;
     pool_submit(cf->cache->uploads, POOL_META, &st->initiate);
     return st;
 }
@@ -87,6 +89,9 @@ void stream_end(struct stream *st)
     /* One whose id was never learnt is the last INTENT, unless another has begun since. */
     else if (!st->completed && (*st->id || (!cf->stream && cf->upload_gen == 0)))
         journal_end(cf, st->id);
+    cf->streams -= !st->segment;
+    if (cf->journal_over && cf->streams == 0)
+        journal_remove(cf);
     pthread_mutex_unlock(&cf->mu);
     stream_free(st);
     if (next)
@@ -306,6 +311,33 @@ static void part_run(struct job *job)
     came_back(st, job);
 }
 
+/* What no listing shows of the object that is to be replaced goes with the new one. */
+static int see_replaced(struct stream *st, struct oss_error *err)
+{
+    struct cfile *cf = st->cf;
+    struct kvlist seen = {0};
+    struct oinfo *info;
+    int r = see_object(cf, st->key, &seen, &info, err);
+
+    pthread_mutex_lock(&cf->mu);
+    for (size_t i = 0; !r && i < seen.n; i++)
+        if (!kv_get(&st->headers, seen.v[i].name))
+            r = kv_add(&st->headers, seen.v[i].name, seen.v[i].value);
+    if (!r)
+        r = headers_describe(cf->cache->config.headers, cache_path_of(cf->cache, st->key), &st->headers);
+    /* The upload will find it known. */
+    if (!r && info && cf->object && cf->object->bare && !strcmp(cf->object->etag, info->etag)) {
+        info->attr = cf->object->attr;
+        oinfo_put(cf->object);
+        cf->object = oinfo_get(info);
+    }
+    st->unseen = r != 0;
+    pthread_mutex_unlock(&cf->mu);
+    oinfo_put(info);
+    kv_free(&seen);
+    return r;
+}
+
 static void initiate_run(struct job *job)
 {
     struct stream *st = list_entry(job, struct stream, initiate);
@@ -320,6 +352,8 @@ static void initiate_run(struct job *job)
 
     if (st->segment && !(r = hidden_new(cf->cache, key)) && !(st->key = strdup(key)))
         r = -ENOMEM;
+    if (!r && st->unseen)
+        r = see_replaced(st, &err);
     pthread_mutex_lock(&cf->mu);
     tagged = cf->object && cf->object->tagged;
     if (!r)

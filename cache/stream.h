@@ -63,6 +63,7 @@ struct stream {
     size_t n_parts;   /* cut so far */
     size_t next;      /* all before it are sent or on their way */
     unsigned running; /* requests under way */
+    bool unseen;      /* what it is to replace is known from a listing only, and not asked for yet */
     bool initiating, taken, dropped, completed, ending;
     struct job initiate, end;
     struct job *joined; /* a step that waits for Initiate */

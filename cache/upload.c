@@ -302,7 +302,8 @@ static struct oinfo *new_info(const struct upload *u)
     info->last_modified = result->last_modified ? result->last_modified : result->date;
     info->has_crc = result->has_crc;
     info->crc64 = result->crc64;
-    info->tagged = upload_tags(u) || (u->tagged && upload_has_step(u, STEP_COPY_SELF) && !u->by_hand);
+    info->tagged = upload_tags(u) || (u->tagged && u->streamed) ||
+                   (u->tagged && upload_has_step(u, STEP_COPY_SELF) && !u->by_hand);
     info->acl_default = !*u->acl; /* without one in the request the service sets `default` */
     info->own = !u->unsure;
     info->young = u->unsure || u->streamed || upload_has_step(u, STEP_APPEND);

@@ -91,6 +91,12 @@ int upload_follow(struct upload *u, bool *changed);
  */
 int upload_find_kept(struct upload *u, const struct plan_step *step, struct oss_error *err);
 /*
+ * An object of which only a listing is known: what it has must be known before it is written again. Adds that to
+ * `headers`, where they say nothing else, and to the file's own. *info: of the object, NULL when there is none; the
+ * caller's. On a worker, mu not held. 0 or a negative errno.
+ */
+int see_object(struct cfile *cf, const char *key, struct kvlist *headers, struct oinfo **info, struct oss_error *err);
+/*
  * Of an InitiateMultipartUpload that comes before the upload itself: `described` and what goes with this request
  * besides; `tagged`: the object that is there has tags, which are asked for. On a worker. 0 or a negative errno.
  */

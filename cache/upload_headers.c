@@ -46,7 +46,7 @@ static int describe(struct upload *u)
 int upload_describe(struct upload *u)
 {
     /* A stream has been described when it began, and is compared with this. */
-    bool streamed = u->cf->stream && upload_has_step(u, STEP_INITIATE);
+    bool streamed = u->cf->stream && !u->cf->stream->unseen && upload_has_step(u, STEP_INITIATE);
 
     return u->source && u->source->bare && !streamed ? 0 : describe(u);
 }
@@ -125,37 +125,54 @@ bool upload_tags(const struct upload *u)
     return (u->tagging && *u->tagging) || headers_tagging(cache->config.headers, cache_path_of(cache, u->target));
 }
 
-/*
- * An object of which only a listing is known: what it has must be known before it is written again. It counts as if
- * it had been known when the plan was made.
- */
-static int see_source(struct upload *u, struct oss_error *err)
+int see_object(struct cfile *cf, const char *key, struct kvlist *headers, struct oinfo **out, struct oss_error *err)
 {
-    struct cache *cache = u->cf->cache;
+    struct cache *cache = cf->cache;
     struct oss_object object = {0};
     struct oinfo *info;
+    int r = cache->oss->ops->head(cache->oss, key, &object, err);
+
+    info = r ? NULL : oinfo_from_object(&object, &cache->config.defaults, false);
+    oss_object_free(&object);
+    *out = info;
+    if (!info)
+        return r == -ENOENT ? 0 : r ? r : -ENOMEM;
+    pthread_mutex_lock(&cf->mu);
+    for (size_t i = 0; !r && i < info->headers.n; i++) {
+        const struct kv *kv = &info->headers.v[i];
+
+        if (!kv_get(headers, kv->name))
+            r = kv_add(headers, kv->name, kv->value);
+        if (!r && !kv_get(&cf->headers, kv->name))
+            r = kv_add(&cf->headers, kv->name, kv->value); /* and for the next time */
+    }
+    pthread_mutex_unlock(&cf->mu);
+    return r;
+}
+
+/* It counts as if it had been known when the plan was made. */
+static int see_source(struct upload *u, struct oss_error *err)
+{
+    struct oinfo *info = NULL;
     int r;
 
     if (!u->source || !u->source->bare || (u->copy_only && !u->replace))
         return 0;
-    r = cache->oss->ops->head(cache->oss, u->copy_only ? u->cf->key : u->target, &object, err);
-    info = r ? NULL : oinfo_from_object(&object, &cache->config.defaults, false);
-    oss_object_free(&object);
-    if (!info)
-        return r == -ENOENT ? describe(u) : r ? r : -ENOMEM;
-    u->tagged = info->tagged;
-    pthread_mutex_lock(&u->cf->mu);
-    for (size_t i = 0; !r && i < info->headers.n; i++) {
-        const struct kv *kv = &info->headers.v[i];
-
-        if (!kv_get(&u->headers, kv->name))
-            r = kv_add(&u->headers, kv->name, kv->value);
-        if (!r && !kv_get(&u->cf->headers, kv->name))
-            r = kv_add(&u->cf->headers, kv->name, kv->value); /* and for the next time */
-    }
-    pthread_mutex_unlock(&u->cf->mu);
+    r = see_object(u->cf, u->copy_only ? u->cf->key : u->target, &u->headers, &info, err);
+    u->tagged = info ? info->tagged : u->tagged;
     oinfo_put(info);
     return r ? r : describe(u);
+}
+
+/* Initiate was sent by the stream, with the tags. */
+static bool is_begun(struct upload *u, const struct plan_step *step)
+{
+    bool begun;
+
+    pthread_mutex_lock(&u->cf->mu);
+    begun = step->kind == STEP_INITIATE && u->stream && *u->stream->id;
+    pthread_mutex_unlock(&u->cf->mu);
+    return begun;
 }
 
 int upload_find_kept(struct upload *u, const struct plan_step *step, struct oss_error *err)
@@ -172,7 +189,7 @@ int upload_find_kept(struct upload *u, const struct plan_step *step, struct oss_
         free(u->tagging);
         u->tagging = NULL;
     }
-    if (!r && tags && u->tagged)
+    if (!r && tags && u->tagged && !is_begun(u, step))
         r = find_tags(u->cf->cache, u->copy_only ? u->cf->key : u->target, u->target, &u->tagging, err);
     return r;
 }

@@ -193,7 +193,7 @@ int upload_parts_take(struct upload *u)
         multipart = multipart || u->plan.steps[i].kind == STEP_INITIATE;
     if (u->cf->resume)
         take_before(u);
-    if (u->cf->stream && multipart)
+    if (u->cf->stream && multipart && !u->cf->stream->unseen)
         return take_stream(u);
     stream_drop(u->cf);
     return 0;

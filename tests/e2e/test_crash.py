@@ -746,6 +746,30 @@ def test_uploads_of_others_are_left_alone():
         s.verify(ops)
 
 
+ABANDONED = {
+    "renamed": [("rename", "b.tmp", "b"), ("close", "b")],
+    "unlinked": [("unlink", "b.tmp"), ("close", "b")],
+    "emptied": [("ftruncate", "b", 0), ("write", "b", 100, 2, 0), ("close", "b")],
+}
+
+
+@pytest.mark.parametrize("case", list(ABANDONED))
+def test_upload_that_was_to_be_aborted(case):
+    """It was begun while the file was written, and given up; all else was sent or gone when the daemon died."""
+    ops = [("open", "b", "b.tmp", C | X), ("write", "b", 5 * MB // 2, 1, None)] + ABANDONED[case]
+    with Stage(None) as s:
+        m = s.mount()
+        s.server.fault("hang", op="AbortMultipartUpload", count=-1)
+        s.work(m, ops)
+        s.wait_work(m)
+        wait_until(lambda: s.server.faults()[0]["hits"], 20 * harness.slow_factor(), "the abort")
+        m.kill()
+        s.server.clear_faults()
+        assert len(s.server.uploads()) == 1
+        s.recover()
+        s.verify(ops)
+
+
 # ------------------------------------------------------------------------------------------ beyond the cache
 
 

@@ -226,6 +226,28 @@ def test_of_an_object_that_only_a_listing_shows(server, mount):
     has(server, "b.html", {"content-type": "text/x-special", "cache-control": "no-store", "tags": "a=1"})
 
 
+def test_stream_over_an_object_that_only_a_listing_shows(server, mount):
+    """The same of one that is sent while it is written: its upload begins long before the close."""
+    headers = {"content-type": "text/x-special", "cache-control": "no-store", "x-oss-tagging": "a=1",
+               "x-oss-object-acl": "public-read", "x-oss-meta-own": "kept", "content-disposition": "inline"}
+    server.plant("a.html", b"old", headers=headers)
+    m = mount(attributes="listing", multipart_size=1, multipart_threshold=1)
+    os.stat(m.p("a.html"))
+    server.reset()
+    with open(m.p("a.html"), "wb") as f:
+        f.write(blob(BIG, 4))
+        f.flush()
+        wait_until(lambda: sent(server, "UploadPart", "a.html"), 20 * harness.slow_factor(), "a part before the close")
+    counters = server.counters()
+    assert counters.pop("UploadPart") == -(-BIG // (1 << 20)), counters
+    # What a listing does not show is asked for once, and nothing is sent twice.
+    assert counters == {"HeadObject": 1, "GetObjectTagging": 1, "GetObjectACL": 1, "InitiateMultipartUpload": 1,
+                        "CompleteMultipartUpload": 1}
+    server.check_object("a.html", blob(BIG, 4))
+    has(server, "a.html", {"content-type": "text/x-special", "cache-control": "no-store", "tags": "a=1",
+                           "acl": "public-read", "x-oss-meta-own": "kept", "content-disposition": "inline"})
+
+
 def test_content_md5(server, mount):
     m = mount(enable_content_md5=True, enable_crc64="no", multipart_size=1, multipart_threshold=1, retries=3)
     write_file(m.p("small"), b"small")
