@@ -44,7 +44,7 @@ def ratio(ours, theirs):
     """Median, least and largest of our time over theirs, run by run."""
     a, b = seconds(ours), seconds(theirs)
     found = [a[n] / b[n] for n in a if n in b and b[n] > 0]
-    return (statistics.median(found), min(found), max(found)) if found else None
+    return (statistics.median(found), min(found), max(found), len(found)) if found else None
 
 
 def median(records, field):
@@ -53,7 +53,9 @@ def median(records, field):
 
 
 def cell(found):
-    return "%.2f (%.2f-%.2f)" % found if found else "-"
+    if not found:
+        return "-"
+    return "%.2f (%.2f-%.2f)" % found[:3] if found[3] > 1 else "%.2f" % found[0]
 
 
 def text(value, form):
@@ -66,10 +68,15 @@ ORDER = ["ossmount", "ossmount-background", "s3fs", "s3fs-unsigned", "rclone", "
 def ratios(table):
     """Our time, and how it compares, run by run: below 1 is faster."""
     tools = [t for t in ORDER[1:] if any(t in row for row in table.values())]
-    lines = ["| row | ossmount | " + " | ".join("of " + t for t in tools) + " |", "|---|---|" + "---|" * len(tools)]
+    peers = [t for t in tools if not t.startswith("curl")]
+    head = ["row", "ossmount"] + ["of " + t for t in tools] + ["CPU s: ossmount, " + ", ".join(peers)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row, found in table.items():
         ours = found.get("ossmount", [])
+        if not ours:
+            continue
         cells = [text(median(ours, "seconds"), "%.2f s")] + [cell(ratio(ours, found.get(t, []))) for t in tools]
+        cells.append(", ".join(text(median(found.get(t, []), "cpu"), "%.2f") for t in ["ossmount"] + peers))
         lines.append("| %s | %s |" % (row, " | ".join(cells)))
     return lines
 
