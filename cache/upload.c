@@ -340,6 +340,22 @@ static struct oinfo *new_info(const struct upload *u)
     return info;
 }
 
+/* What the journal has to say of it. mu held. */
+static void journal_landed(const struct upload *u)
+{
+    struct cfile *cf = u->cf;
+
+    if (cf->gen == cf->sent_gen) {
+        journal_remove(cf);
+    } else if (u->attrs_left && cf->gen == cf->upload_gen) {
+        /* SENT would say for a moment that the attributes are, too. */
+        journal_key(cf, cf->key, cf->object);
+        journal_commit(cf);
+    } else {
+        journal_sent(cf);
+    }
+}
+
 /* The bucket holds what was sent: it is the base of all that was not changed since. mu held. */
 static int commit(struct upload *u, struct oinfo *info)
 {
@@ -375,12 +391,7 @@ static int commit(struct upload *u, struct oinfo *info)
     cf->attr_changed = u->attrs_left || (cf->gen != cf->upload_gen && cf->attr_changed);
     cf->recovered = false;
     cfile_take_headers(cf, info, cf->gen != cf->upload_gen || u->attrs_left);
-    if (cf->gen == cf->sent_gen)
-        journal_remove(cf);
-    else
-        journal_sent(cf);
-    if (u->attrs_left && cf->gen == cf->upload_gen)
-        journal_commit(cf);
+    journal_landed(u);
     cfile_publish(cf);
     return 0;
 }

@@ -602,6 +602,14 @@ def test_times_set_while_streaming(n, applied):
     crash_at_request("stream", n, applied)
 
 
+def test_kill_before_the_times_are_sent(library, every, monkeypatch):
+    """Between Complete and the copy that sets the times, at each record that the journal gets."""
+    monkeypatch.setitem(WORKLOADS, "times", WORKLOADS["stream"][:6])
+    kinds, _ = count_points(library, "times")
+    records = [i + 1 for i in range(kinds.rindex("f")) if kinds[i] == "w"]
+    every([(at,) for at in records[-4:]], lambda at: crash_at(library, "times", at, again=False))
+
+
 def test_mode_set_before_an_append_that_was_carried_out():
     crash_at_request("append_flush", 3, True)
 
