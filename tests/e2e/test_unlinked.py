@@ -31,7 +31,6 @@ def hidden(server):
     return [k for k in server.files() if k.startswith(".ossmount-hidden/")]
 
 
-@pytest.mark.sanitizer
 def test_unlink_of_a_large_file(server, mount, large):
     """One copy, one deletion and no data; read through a cache that does not hold it; nothing is left."""
     m = mount(cache_size=16)
