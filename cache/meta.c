@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define NAME_BYTES_MAX 255
+#define MD5_BYTES      16
 #define FIRST_AHEAD    32 /* names that the second question for attributes in a directory takes along */
 
 struct entry {
@@ -17,19 +18,25 @@ struct entry {
     struct list link; /* in dir->entries, in the order of arrival */
     struct dir *dir;
     struct oinfo *info; /* NULL: attributes unknown */
-    char *etag;         /* of the listing; NULL for a directory or when unknown */
+    union {
+        unsigned char md5[MD5_BYTES];
+        char *text;
+    } etag; /* of the listing, as etag_kind says */
     uint64_t size;
     time_t last_modified;
     int64_t expires_ms;
     uint64_t changed; /* change number of the last change made here; 0: the bucket's word only */
     uint64_t seen;    /* the last listing that named it */
     uint32_t hash;
-    uint8_t state;   /* enum meta_state */
-    uint8_t type;    /* enum oss_type, of the listing */
-    bool local_info; /* `info` was made here, its last_modified is the server's Date at our write */
-    bool asked;      /* handed out by meta_unknown_after() */
+    uint8_t state;       /* enum meta_state */
+    uint8_t type;        /* enum oss_type, of the listing */
+    uint8_t etag_kind;   /* enum etag_kind */
+    bool local_info : 1; /* `info` was made here, its last_modified is the server's Date at our write */
+    bool asked : 1;      /* handed out by meta_unknown_after() */
     char name[];
 };
+
+enum etag_kind { ETAG_NONE /* of a directory, or not known */, ETAG_MD5, ETAG_TEXT };
 
 struct dir {
     struct dir *hash_next;
@@ -79,6 +86,49 @@ static uint32_t mix(uint32_t h)
     return h;
 }
 
+/* -------------------------------------------------------------------------------------------- ETags */
+
+/* Nearly all are the 32 upper-case hexadecimal digits of an MD5: half as many bytes, and no piece of memory. */
+
+static const char digits[] = "0123456789ABCDEF";
+
+static bool pack_md5(const char *text, unsigned char md5[MD5_BYTES])
+{
+    if (strlen(text) != 2 * (size_t)MD5_BYTES || strspn(text, digits) != 2 * (size_t)MD5_BYTES)
+        return false;
+    for (size_t i = 0; i < MD5_BYTES; i++)
+        md5[i] =
+            (unsigned char)((strchr(digits, text[2 * i]) - digits) << 4 | (strchr(digits, text[2 * i + 1]) - digits));
+    return true;
+}
+
+/* NULL or "": none. One that there is no memory for is none. */
+static void etag_set(struct entry *e, const char *text)
+{
+    if (e->etag_kind == ETAG_TEXT)
+        free(e->etag.text);
+    e->etag_kind = ETAG_NONE;
+    if (!text || !*text)
+        return;
+    if (pack_md5(text, e->etag.md5))
+        e->etag_kind = ETAG_MD5;
+    else if ((e->etag.text = strdup(text)))
+        e->etag_kind = ETAG_TEXT;
+}
+
+/* "" when there is none. */
+static void etag_get(const struct entry *e, char out[OSS_ETAG_SIZE])
+{
+    snprintf(out, OSS_ETAG_SIZE, "%s", e->etag_kind == ETAG_TEXT ? e->etag.text : "");
+    if (e->etag_kind != ETAG_MD5)
+        return;
+    for (size_t i = 0; i < MD5_BYTES; i++) {
+        out[2 * i] = digits[e->etag.md5[i] >> 4];
+        out[2 * i + 1] = digits[e->etag.md5[i] & 15];
+    }
+    out[2 * MD5_BYTES] = '\0';
+}
+
 /* ------------------------------------------------------------------------------------------- tables */
 
 struct meta *meta_new(int64_t ttl_ms, size_t max_entries)
@@ -123,7 +173,7 @@ static void entry_free(struct meta *meta, struct entry *e)
         e->dir->n_present--;
     meta->n_entries--;
     oinfo_put(e->info);
-    free(e->etag);
+    etag_set(e, NULL);
     free(e);
 }
 
@@ -313,10 +363,10 @@ void meta_get(struct meta *meta, const char *dir, const char *name, struct meta_
         out->dir_listed = dir_left_ms(d, now) > 0;
         out->dir_big = d->big_until_ms > now;
     }
-    if (e && e->etag) {
+    if (e && e->etag_kind) {
         out->version =
             (struct meta_version){.last_modified = e->last_modified, .size = e->size, .type = (enum oss_type)e->type};
-        snprintf(out->version.etag, sizeof(out->version.etag), "%s", e->etag);
+        etag_get(e, out->version.etag);
     }
     if (e && e->expires_ms > now) {
         out->state = e->state;
@@ -365,8 +415,7 @@ static void put(struct meta *meta, const char *dir, const char *name, enum meta_
     if (e && (local || (e->changed <= since && meta->forgotten <= since))) {
         entry_set_state(e, state);
         entry_set_info(e, info);
-        free(e->etag);
-        e->etag = info && *info->etag ? strdup(info->etag) : NULL;
+        etag_set(e, info ? info->etag : NULL);
         e->size = info ? info->attr.size : 0;
         e->last_modified = info ? info->last_modified : 0;
         e->type = info ? (uint8_t)info->type : OSS_TYPE_NORMAL;
@@ -497,8 +546,10 @@ static bool name_ok(const char *name)
 static bool same_object(const struct entry *e, const struct oss_list_entry *listed)
 {
     time_t d = listed->last_modified - e->last_modified;
+    char etag[OSS_ETAG_SIZE];
 
-    if (e->state != META_FILE || e->size != listed->size || !e->etag || strcmp(e->etag, listed->etag))
+    etag_get(e, etag);
+    if (e->state != META_FILE || e->size != listed->size || !*etag || strcmp(etag, listed->etag))
         return false;
     return d == 0 || (e->local_info && d >= -1 && d <= 1);
 }
@@ -540,8 +591,7 @@ static void take_file(struct meta *meta, struct dir *d, uint64_t listing, const 
     }
     entry_set_state(e, META_FILE);
     entry_set_info(e, NULL);
-    free(e->etag);
-    e->etag = strdup(listed->etag);
+    etag_set(e, listed->etag);
     e->size = listed->size;
     e->last_modified = listed->last_modified;
     e->type = (uint8_t)listed->type;
@@ -668,6 +718,24 @@ bool meta_listed(struct meta *meta, const char *dir)
     return listed;
 }
 
+/* mu held. 0 or -ENOMEM. */
+static int take_names(const struct dir *d, struct meta_names *out)
+{
+    size_t bytes = 0;
+    int r;
+
+    list_for_each (it, &d->entries)
+        bytes += strlen(list_entry(it, struct entry, link)->name);
+    r = meta_names_reserve(out, d->n_present, bytes);
+    list_for_each (it, &d->entries) {
+        const struct entry *e = list_entry(it, struct entry, link);
+
+        if (!r && e->state != META_ABSENT)
+            r = meta_names_add(out, e->name, e->state == META_DIR);
+    }
+    return r;
+}
+
 int meta_snapshot(struct meta *meta, const char *dir, struct meta_names *out)
 {
     struct dir *d;
@@ -676,38 +744,12 @@ int meta_snapshot(struct meta *meta, const char *dir, struct meta_names *out)
     *out = (struct meta_names){0};
     pthread_mutex_lock(&meta->mu);
     d = dir_find(meta, dir, false);
-    if (!d || (!d->listed_until_ms))
-        goto out;
-    r = -ENOMEM;
-    out->v = calloc(d->n_present ? d->n_present : 1, sizeof(*out->v));
-    if (!out->v)
-        goto out;
-    list_for_each (it, &d->entries) {
-        struct entry *e = list_entry(it, struct entry, link);
-        struct meta_name *n = &out->v[out->n];
-
-        if (e->state == META_ABSENT)
-            continue;
-        n->name = strdup(e->name);
-        if (!n->name)
-            goto out;
-        n->is_dir = e->state == META_DIR;
-        out->n++;
-    }
-    r = 0;
-out:
+    if (d && d->listed_until_ms)
+        r = take_names(d, out);
     pthread_mutex_unlock(&meta->mu);
     if (r)
         meta_names_free(out);
     return r;
-}
-
-void meta_names_free(struct meta_names *names)
-{
-    for (size_t i = 0; i < names->n; i++)
-        free(names->v[i].name);
-    free(names->v);
-    *names = (struct meta_names){0};
 }
 
 size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, bool asking, char **names,

@@ -93,17 +93,22 @@ void meta_list_give_up(struct meta *meta, const char *dir, uint64_t listing, boo
 /* Is the listing of `dir` complete and fresh? */
 bool meta_listed(struct meta *meta, const char *dir);
 
-/* The entries of a directory at one moment. */
-struct meta_name {
-    char *name;
-    bool is_dir;
-};
+/* The entries of a directory at one moment; all zero: none. For each six bytes and its name. */
 struct meta_names {
-    struct meta_name *v;
     size_t n;
+    /* meta_names.c alone */
+    char *text;   /* of each: its kind, its name, NUL */
+    uint32_t *at; /* where it begins */
+    size_t size, size_max, n_max;
 };
 /* 0, -ENOENT when the directory is not listed, -ENOMEM. Release with meta_names_free(). */
 int meta_snapshot(struct meta *meta, const char *dir, struct meta_names *out);
+
+/* Room for n names of so many bytes together: it saves time and memory, no more. 0 or -ENOMEM. */
+int meta_names_reserve(struct meta_names *names, size_t n, size_t bytes);
+int meta_names_add(struct meta_names *names, const char *name, bool is_dir); /* 0 or -ENOMEM */
+/* i < n; is_dir may be NULL. Valid until names are added. */
+const char *meta_names_get(const struct meta_names *names, size_t i, bool *is_dir);
 void meta_names_free(struct meta_names *names);
 
 /*

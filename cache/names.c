@@ -696,7 +696,7 @@ void cache_lookup(struct cache *cache, const char *dir, const char *name, cache_
 static bool has_name(const struct meta_names *names, size_t n, const char *name)
 {
     for (size_t i = 0; i < n; i++)
-        if (!strcmp(names->v[i].name, name))
+        if (!strcmp(meta_names_get(names, i, NULL), name))
             return true;
     return false;
 }
@@ -704,7 +704,6 @@ static bool has_name(const struct meta_names *names, size_t n, const char *name)
 /* A file that is open or unsent for longer than a listing lives is in no listing. */
 static int add_unsent(struct meta_names *names, size_t listed, struct cfile *cf, const char *name)
 {
-    struct meta_name *v;
     bool unsent;
 
     pthread_mutex_lock(&cf->mu);
@@ -712,15 +711,7 @@ static int add_unsent(struct meta_names *names, size_t listed, struct cfile *cf,
     pthread_mutex_unlock(&cf->mu);
     if (!unsent || !*name || strchr(name, '/') || has_name(names, listed, name))
         return 0;
-    v = realloc(names->v, (names->n + 1) * sizeof(*v));
-    if (!v)
-        return -ENOMEM;
-    names->v = v;
-    v[names->n] = (struct meta_name){.name = strdup(name)};
-    if (!v[names->n].name)
-        return -ENOMEM;
-    names->n++;
-    return 0;
+    return meta_names_add(names, name, false);
 }
 
 int cache_snapshot(struct cache *cache, const char *dir, struct meta_names *out)

@@ -194,18 +194,18 @@ static bool add_entry(struct fs *fs, fuse_req_t req, struct dir *dir, const char
     struct fuse_entry_param e = {.attr.st_ino = 0xffffffff};
     size_t room = out->size - out->used;
     char *at = out->data + out->used;
-    const struct meta_name *n = index >= 2 ? &dir->names.v[index - 2] : NULL;
-    const char *name = index == 0 ? "." : index == 1 ? ".." : n->name;
+    bool is_dir = true;
+    const char *name = index == 0 ? "." : index == 1 ? ".." : meta_names_get(&dir->names, index - 2, &is_dir);
     struct inode *inode = NULL;
     struct known known;
     size_t need;
 
-    e.attr.st_mode = !n || n->is_dir ? S_IFDIR : S_IFREG;
+    e.attr.st_mode = is_dir ? S_IFDIR : S_IFREG;
     need =
         plus ? fuse_add_direntry_plus(req, NULL, 0, name, NULL, 0) : fuse_add_direntry(req, NULL, 0, name, NULL, 0);
     if (need > room)
         return false;
-    if (n && entry_attr(fs, dir, key, name, &known)) {
+    if (index >= 2 && entry_attr(fs, dir, key, name, &known)) {
         e.attr.st_mode = known.attr.mode;
         inode = plus ? inode_lookup(fs->inodes, dir->inode, name, known.attr.mode & S_IFMT) : NULL;
         if (inode) {

@@ -1,6 +1,7 @@
 """Above max_inodes the kernel is asked to forget; big directories."""
 
 import contextlib
+import ctypes
 import json
 import mmap
 import os
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -164,3 +166,104 @@ def test_end_while_shedding(server, mount, how):
         t.join(60 * harness.slow_factor())
         assert not t.is_alive()
     assert m.wait_exit(60) == 0
+
+
+# --------------------------------------------------------------------------------------------- big directories
+
+MANY = 1000000 if os.environ.get("OSSMOUNT_LONG") else 20000
+
+
+class Directory:
+    """A directory stream of libc: Python's own can neither tell nor seek."""
+
+    def __init__(self, path):
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        for name, result, arguments in (
+            ("opendir", ctypes.c_void_p, [ctypes.c_char_p]),
+            ("readdir", ctypes.c_void_p, [ctypes.c_void_p]),
+            ("telldir", ctypes.c_long, [ctypes.c_void_p]),
+            ("seekdir", None, [ctypes.c_void_p, ctypes.c_long]),
+            ("rewinddir", None, [ctypes.c_void_p]),
+            ("closedir", ctypes.c_int, [ctypes.c_void_p]),
+        ):
+            function = getattr(self.libc, name)
+            function.restype, function.argtypes = result, arguments
+        self.stream = self.libc.opendir(os.fsencode(path))
+        assert self.stream, os.strerror(ctypes.get_errno())
+
+    def read(self, n=-1):
+        """The next n names (-1: all that follow), without `.` and `..`."""
+        names = []
+        while n < 0 or len(names) < n:
+            entry = self.libc.readdir(self.stream)
+            if not entry:
+                break
+            name = os.fsdecode(ctypes.string_at(entry + 19))  # behind d_ino, d_off, d_reclen, d_type
+            if name not in (".", ".."):
+                names.append(name)
+        return names
+
+    def tell(self):
+        return self.libc.telldir(self.stream)
+
+    def seek(self, place):
+        self.libc.seekdir(self.stream, place)
+
+    def rewind(self):
+        self.libc.rewinddir(self.stream)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.libc.closedir(self.stream)
+
+
+@pytest.mark.timeout(900)
+def test_big_directory(server, mount):
+    """
+    A directory of a million entries (OSSMOUNT_LONG; else of 20,000): one request for a thousand of them, each name once
+    whatever comes and goes meanwhile, and the memory that it costs.
+    """
+    server.plant_many("big/f", MANY, headers=MODE)
+    m = mount(stat_cache_expire=3600)
+    names = {"f%07d" % i for i in range(MANY)}
+    os.stat(m.p("big"))
+    server.reset()
+    with m.memory_peak() as memory:
+        begin = time.monotonic()
+        with os.scandir(m.p("big")) as it:
+            found = [e.name for e in it]
+        first = time.monotonic() - begin
+        assert len(found) == MANY and set(found) == names
+        asked = server.counters()
+        # A million is as much as is remembered of all directories: the root's own page may have gone.
+        assert MANY // 1000 <= asked["ListObjectsV2"] <= MANY // 1000 + 1 and asked.get("HeadObject", 0) <= 2
+        begin = time.monotonic()
+        assert int(run(["sh", "-c", 'ls -f "$0" | wc -l', m.p("big")], timeout=120).stdout) == MANY + 2
+        again = time.monotonic() - begin
+        assert server.counters() == asked
+    idle, peak = memory
+    each = (peak - idle) / MANY
+    print("%d entries: listed in %.2f s, again in %.2f s, %.0f bytes each" % (MANY, first, again, each))
+    if harness.slow_factor() == 1:
+        assert peak - idle < 200 * MANY + (16 << 20)
+
+    gone, new = ["f0000000", "f%07d" % (MANY // 2), "f%07d" % (MANY - 1)], ["a", "g", "f0000000a"]
+    with Directory(m.p("big")) as d:
+        before = d.read(MANY // 3)
+        place = d.tell()
+        some = d.read(10)
+        for name in gone:
+            os.unlink(m.p("big", name))
+        for name in new:
+            harness.write_file(m.p("big", name), b"")
+        d.seek(place)
+        assert d.read(10) == some, "the place is another one"
+        rest = d.read()
+        seen = before + some + rest
+        assert len(seen) == len(set(seen)), "a name twice"
+        assert names - set(gone) <= set(seen) <= names | set(new)
+        d.rewind()
+        assert sorted(d.read()) == sorted(names - set(gone) | set(new))
+    assert server.counters()["ListObjectsV2"] == asked["ListObjectsV2"]

@@ -138,26 +138,78 @@ static void list(const char *dir, const char *const *names)
 /* "a b/ c": what a snapshot has, sorted. */
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct meta_name *)a)->name, ((const struct meta_name *)b)->name);
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
 static void expect_snapshot(const char *dir, const char *expected)
 {
     struct meta_names names;
+    const char *sorted[100];
     char text[1000] = "";
 
     assert_int_equal(meta_snapshot(meta, dir, &names), 0);
-    qsort(names.v, names.n, sizeof(*names.v), by_name);
+    assert_true(names.n <= 100);
+    for (size_t i = 0; i < names.n; i++)
+        sorted[i] = meta_names_get(&names, i, NULL);
+    qsort(sorted, names.n, sizeof(*sorted), by_name);
     for (size_t i = 0; i < names.n; i++) {
         strcat(text, i ? " " : "");
-        strcat(text, names.v[i].name);
-        strcat(text, names.v[i].is_dir ? "/" : "");
+        strcat(text, sorted[i]);
+        strcat(text, sorted[i][-1] == '/' ? "/" : "");
     }
     meta_names_free(&names);
     assert_string_equal(text, expected);
 }
 
 /* ---------------------------------------------------------------------------------------------- single names */
+
+/* What the listing said of the ETag is what it said, whatever its form. */
+static void test_etags(void **state)
+{
+    static const char *const etags[] = {"0123456789ABCDEF0123456789ABCDEF",
+                                        "0123456789abcdef0123456789ABCDEF",
+                                        "0123456789ABCDEF0123456789ABCDEF-12",
+                                        "0123456789ABCDEF",
+                                        "F",
+                                        ""};
+    struct meta_result known;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(etags) / sizeof(*etags); i++) {
+        struct oinfo *info = info_of(etags[i], 10, 1000, S_IFREG | 0600);
+
+        meta_answer(meta, "", "a", META_FILE, info, meta_now(meta));
+        meta_get(meta, "", "a", &known);
+        assert_string_equal(known.version.etag, etags[i]);
+        oinfo_put(known.info);
+        oinfo_put(info);
+    }
+}
+
+/* Many names, added one by one or with room made for them before. */
+static void test_names(void **state)
+{
+    struct meta_names names = {0};
+    char name[300];
+    bool is_dir;
+
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(meta_names_reserve(&names, round ? 1000 : 0, round ? 255000 : 0), 0);
+        for (int i = 0; i < 1000; i++) {
+            snprintf(name, sizeof(name), "%0*d", 1 + i % 255, i);
+            assert_int_equal(meta_names_add(&names, name, i % 3 == 0), 0);
+        }
+        assert_int_equal(names.n, 1000);
+        for (int i = 0; i < 1000; i++) {
+            snprintf(name, sizeof(name), "%0*d", 1 + i % 255, i);
+            assert_string_equal(meta_names_get(&names, (size_t)i, &is_dir), name);
+            assert_int_equal(is_dir, i % 3 == 0);
+        }
+        meta_names_free(&names);
+        assert_int_equal(names.n, 0);
+    }
+}
 
 static void test_nothing_known(void **state)
 {
@@ -711,6 +763,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_nothing_known),
+        TEST(test_etags),
+        TEST(test_names),
         TEST(test_answer_and_put),
         TEST(test_touch),
         TEST(test_listing),
