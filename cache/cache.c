@@ -15,7 +15,7 @@
 #define META_THREADS 64
 #define BULK_THREADS 32
 #define TABLE_SIZE   4096
-#define META_ENTRIES 1000000
+#define META_ENTRIES 2000000 /* some 150 bytes each */
 #define STORE_MIN    (UINT64_C(8) << 20)
 #define STORE_MAX    (UINT64_C(512) << 20)
 
