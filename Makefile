@@ -35,20 +35,20 @@ DEPS_demo  := gcc libc6-dev make pkg-config libfuse3-dev fuse3 libcurl4-openssl-
 DEPS_check := $(DEPS_demo) git:git clang libclang-rt-dev clang-tidy clang-format llvm libcmocka-dev python3-pytest \
               python3-pytest-timeout python3-pytest-xdist npm:npm openssl:openssl procps sqlite3:sqlite3 vim-tiny:vi \
               binutils:ar patch:patch attr:setfattr acl:setfacl util-linux:flock strace:strace fio:fio man-db:man \
-              mandoc:mandoc dpkg-dev:dpkg-shlibdeps systemd:systemd-analyze
+              mandoc:mandoc dpkg-dev:dpkg-shlibdeps systemd:systemd-analyze samba smbclient:smbclient
 DEPS_bench := $(DEPS_demo) s3fs:s3fs rclone:rclone gnuplot-nox:gnuplot git:git openssl:openssl
 
 DEPS_FEDORA := gcc make pkgconf fuse3-devel fuse3 libcurl-devel openssl-devel libxml2-devel lmdb-devel libmicrohttpd-devel \
                curl python3 rsync; to check: git clang clang-tools-extra libcmocka-devel python3-pytest \
                python3-pytest-timeout python3-pytest-xdist nodejs-npm sqlite vim patch attr acl strace fio man-db mandoc dpkg-dev \
-               systemd libasan libtsan libubsan; to bench: s3fs-fuse rclone gnuplot
+               systemd samba samba-client libasan libtsan libubsan; to bench: s3fs-fuse rclone gnuplot
 DEPS_ARCH   := base-devel fuse3 curl openssl libxml2 lmdb libmicrohttpd python rsync; to check: git clang cmocka \
                python-pytest python-pytest-timeout python-pytest-xdist npm sqlite vim patch attr acl strace fio man-db \
-               mandoc dpkg systemd; to bench: s3fs-fuse rclone gnuplot
+               mandoc dpkg systemd samba smbclient; to bench: s3fs-fuse rclone gnuplot
 DEPS_ALPINE := build-base linux-headers pkgconf fuse3-dev fuse3 curl-dev openssl-dev libxml2-dev lmdb-dev libmicrohttpd-dev \
                curl python3 rsync; to check: git bash clang clang-extra-tools cmocka-dev py3-pytest \
-               py3-pytest-timeout py3-pytest-xdist npm sqlite vim patch attr acl strace fio mandoc man-db dpkg-dev; \
-               to bench: s3fs-fuse rclone gnuplot
+               py3-pytest-timeout py3-pytest-xdist npm sqlite vim patch attr acl strace fio mandoc man-db dpkg-dev samba \
+               samba-client; to bench: s3fs-fuse rclone gnuplot
 
 # What to install for: demo, check or bench.
 FOR ?= check

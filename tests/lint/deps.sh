@@ -32,10 +32,14 @@ if [ $debian = yes ]; then
     fi
     echo "make deps: installing$missing"
     export DEBIAN_FRONTEND=noninteractive
+    # The test of Samba starts a server of its own: installing it is not to start one, nor the next boot.
+    server=no
+    case " $missing " in *' samba '*) server=yes SYSTEMD_OFFLINE=1 && export SYSTEMD_OFFLINE ;; esac
     # The lists of a fresh image are empty or stale: without an update the first install would fail.
     apt-get update -qq </dev/null
     # shellcheck disable=SC2086
     apt-get install -y -qq --no-install-recommends $missing </dev/null >/dev/null
+    [ $server = no ] || systemctl --quiet disable smbd nmbd samba-ad-dc >/dev/null 2>&1 || true
     exit 0
 fi
 
