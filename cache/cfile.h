@@ -162,6 +162,7 @@ struct cfile {
     bool stream_refused;   /* has failed: not again until it is emptied */
     unsigned sending;      /* requests of its streams under way */
     unsigned streams;      /* of the file itself that have not ended, dropped ones too */
+    unsigned strays;       /* uploads of its key, of an unknown id, that recovery is about to abort: no stream yet */
     /* Segments (stream.h): what was written last without a gap, and from where on no segment has it. */
     uint64_t run_start, run_end, segment_next;
     struct stream *segment;   /* the one that takes in parts */

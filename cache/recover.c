@@ -123,7 +123,7 @@ int recover_check(struct cfile *cf, struct oss_object *now, struct oss_error *er
 
 /*
  * An upload whose Initiate we sent, and whose id we may never have learnt. A change of its key's file, so that no
- * upload of that key begins before it is gone: in the service's list they would look alike.
+ * upload of that key begins before it is gone, and no stream either: in the service's list they would look alike.
  */
 struct orphan {
     struct change change;
@@ -142,6 +142,16 @@ static void abort_one(struct cache *cache, const char *key, const char *id)
         cache_log_error("aborting an upload that was left behind", key, &err);
     else
         log_info("aborted the upload %s of %s that was left behind", id, key);
+}
+
+/* Until it is gone, an upload that a stream of the file began would be taken for it. */
+static void count_stray(struct orphan *o, int n)
+{
+    if (!o->intent)
+        return;
+    pthread_mutex_lock(&o->change.cf->mu);
+    o->change.cf->strays += n;
+    pthread_mutex_unlock(&o->change.cf->mu);
 }
 
 static void orphan_run(struct job *job)
@@ -163,6 +173,7 @@ static void orphan_run(struct job *job)
                 abort_one(cache, o->key, list.entries[i].id);
     }
     oss_upload_list_free(&list);
+    count_stray(o, -1);
     cfile_change_done(&o->change);
     free(o);
 }
@@ -189,6 +200,8 @@ static void abort_later(struct cache *cache, const char *key, const char *id, ti
     o->intent = *id ? 0 : intent;
     o->job.run = orphan_run;
     o->change.begin = orphan_begin;
+    o->change.cf = cf;
+    count_stray(o, 1);
     cfile_change(cf, &o->change);
     cfile_release(cf);
 }

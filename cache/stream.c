@@ -390,7 +390,7 @@ static bool may_begin(const struct cfile *cf)
 
     if (cf->frontier <= config->limits.multipart_threshold || cf->stream_refused || cf->orphan || cf->n_bases > 0 ||
         cf->segments > 0 || background_wanted(cf) || cf->upload_gen != 0 || cf->upload_queued || cf->unclear ||
-        append_planned(cf) || cf->state != CFILE_DIRTY)
+        append_planned(cf) || cf->state != CFILE_DIRTY || cf->strays > 0)
         return false;
     plan_stream_part(1, &config->limits, config->cache_size, &offset, &size);
     return cf->frontier >= size;

@@ -938,9 +938,9 @@ static int fake_list_uploads(struct oss *oss, const char *prefix, const char *ke
                              struct oss_upload_list *out, struct oss_error *err)
 {
     struct fake_oss *fake = of(oss);
-    size_t n = fake_oss_uploads(fake);
     bool lost;
     int r = begin(fake, OSS_OP_LIST_UPLOADS, &lost, err);
+    size_t n = fake_oss_uploads(fake);
 
     (void)key_marker;
     (void)id_marker;

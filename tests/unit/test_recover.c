@@ -100,6 +100,77 @@ static void test_unknown_upload(void **state)
     assert_int_equal(fake_oss_uploads(rig.fake), 0);
 }
 
+/* The reply to the Initiate of a file that was never closed was lost, with its upload. */
+static void leave_stream_behind(const char *key)
+{
+    struct cfile *cf = rig_create(&rig, key);
+
+    fake_oss_shut(rig.fake, OSS_OP_INITIATE, FAKE_GATE_END);
+    assert_int_equal(cfile_write(cf, a, sizeof(a), 0, false), sizeof(a));
+    assert_true(fake_oss_wait(rig.fake, 1));
+    shell("cp -r data left");
+    fake_oss_open(rig.fake);
+    cfile_close(cf, true);
+    cache_drain(rig.cache);
+    cache_free(rig.cache);
+    fake_oss_remove(rig.fake, key);
+    shell("rm -r data && mv left data");
+    rig_new_cache(&rig);
+    begin_upload(key);
+}
+
+static void wait_no_changes(struct cfile *cf)
+{
+    bool over = false;
+
+    for (int i = 0; i < 10000 && !over; i++) {
+        usleep(1000);
+        pthread_mutex_lock(&cf->mu);
+        over = list_empty(&cf->changes);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    assert_true(over);
+}
+
+static void wait_requests(enum oss_op op, unsigned n)
+{
+    for (int i = 0; i < 10000 && fake_oss_requests(rig.fake, op) < n; i++)
+        usleep(1000);
+    assert_true(fake_oss_requests(rig.fake, op) >= n);
+}
+
+/* A file of that key that is written at once does not stream before that upload is gone: it would go with it. */
+static void test_unknown_upload_and_new_stream(void **state)
+{
+    unsigned initiates, parts;
+    struct cfile *cf;
+
+    (void)state;
+    leave_stream_behind("m");
+    initiates = fake_oss_requests(rig.fake, OSS_OP_INITIATE);
+    parts = fake_oss_requests(rig.fake, OSS_OP_PART);
+    fake_oss_shut(rig.fake, OSS_OP_LIST_UPLOADS, FAKE_GATE_BEGIN);
+    assert_int_equal(cache_recover(rig.cache), 0);
+    assert_true(fake_oss_wait(rig.fake, 1));
+    cf = rig_create(&rig, "m");
+    assert_int_equal(cfile_write(cf, a, 90000, 0, false), 90000);
+    usleep(200000); /* for an Initiate that should not come */
+    assert_int_equal(fake_oss_requests(rig.fake, OSS_OP_INITIATE), initiates);
+    fake_oss_open(rig.fake);
+    wait_no_changes(cf);
+    assert_int_equal(fake_oss_requests(rig.fake, OSS_OP_ABORT), 1);
+    assert_int_equal(fake_oss_uploads(rig.fake), 0);
+    assert_int_equal(cfile_write(cf, a + 90000, sizeof(a) - 90000, 90000, false), sizeof(a) - 90000);
+    wait_requests(OSS_OP_PART, parts + 3);
+    assert_int_equal(rig_flush(cf), 0);
+    cfile_close(cf, true);
+    rig_expect(&rig, "m", a, sizeof(a));
+    assert_int_equal(fake_oss_requests(rig.fake, OSS_OP_INITIATE), initiates + 1);
+    assert_int_equal(fake_oss_requests(rig.fake, OSS_OP_PART), parts + 4);
+    assert_int_equal(fake_oss_requests(rig.fake, OSS_OP_ABORT), 1);
+    assert_int_equal(fake_oss_uploads(rig.fake), 0);
+}
+
 /* An upload that somebody aborts under way begins anew, once. */
 static void test_aborted_upload(void **state)
 {
@@ -129,6 +200,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_unknown_upload),
+        TEST(test_unknown_upload_and_new_stream),
         TEST(test_aborted_upload),
     };
 
