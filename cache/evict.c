@@ -161,6 +161,8 @@ static void drop_clean(struct cfile *cf, bool spare)
     if (cf->fd < 0 || cf->upload_gen != 0 || cf->wanted_whole > 0 || !list_empty(&cf->changes))
         size = 0;
     for (; at < size && extent_map_find(cf->map, at, &ex); at = ex.end) {
+        if (ex.start < at)
+            ex.start = at; /* the other half of one that lies around read_from */
         if (spare && ex.start < cf->read_from && ex.end > cf->read_from)
             ex.end = cf->read_from;
         if (!ex.local || !can_come_again(cf, &ex) || (spare && ex.end > cf->read_from && ex.start < cf->read_next))

@@ -249,14 +249,43 @@ static void test_read_in_pieces_without_room(void **state)
     cfile_close(other, true);
 }
 
+/* A reader jumps to the middle of what is not here, while what it read before fills the cache: that goes, and it
+ * ends. */
+static void test_jump_in_a_file_beyond_the_cache(void **state)
+{
+    static char object[4u << 20], to[4096];
+    const uint64_t middle = sizeof(object) / 2 + 4096;
+    struct cfile *cf;
+
+    (void)state;
+    rig_bytes(object, sizeof(object), 4);
+    assert_int_equal(fake_oss_store(rig.fake, "a", object, sizeof(object), NULL, NULL), 0);
+    cf = rig_open(&rig, "a");
+    for (uint64_t at = 0; at < 2 * CACHE; at += sizeof(to)) {
+        assert_int_equal(rig_read(cf, to, sizeof(to), at), sizeof(to));
+        assert_memory_equal(to, object + at, sizeof(to));
+    }
+    for (uint64_t at = middle; at < middle + 2 * CACHE; at += 10 * sizeof(to)) {
+        assert_int_equal(rig_read(cf, to, sizeof(to), at), sizeof(to));
+        assert_memory_equal(to, object + at, sizeof(to));
+    }
+    expect_within_bounds();
+    cfile_close(cf, true);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_nothing_to_wait_for),         TEST(test_waits_for_upload),    TEST(test_upload_fails),
-        TEST(test_waits_and_truncated),         TEST(test_fetches_are_counted), TEST(test_parallel_reads_of_one_file),
+        TEST(test_nothing_to_wait_for),
+        TEST(test_waits_for_upload),
+        TEST(test_upload_fails),
+        TEST(test_waits_and_truncated),
+        TEST(test_fetches_are_counted),
+        TEST(test_parallel_reads_of_one_file),
         TEST(test_read_in_pieces_without_room),
+        TEST(test_jump_in_a_file_beyond_the_cache),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
