@@ -64,17 +64,23 @@ void evict_begin(struct cache *cache)
 /* Who asks for room: what is on its way from the bucket is counted but for those who hold up an upload. */
 enum who { SOMEBODY, WRITER, FETCH };
 
+/* How much there may be; writers leave some for those who read. */
+static uint64_t limit_for(const struct cache *cache, enum who who)
+{
+    uint64_t size = cache->config.cache_size;
+
+    return who != WRITER ? size : size - (size / 16 < FOR_READERS ? size / 16 : FOR_READERS);
+}
+
 /* May `n` more bytes come? Those of a fetch are counted then, until evict_fetched(). */
 static bool fits(struct cache *cache, uint64_t n, enum who who)
 {
-    uint64_t size = cache->config.cache_size, taken;
+    uint64_t taken;
     bool yes;
 
-    if (who == WRITER) /* some is left for those who read */
-        size -= size / 16 < FOR_READERS ? size / 16 : FOR_READERS;
     pthread_mutex_lock(&cache->mu);
     taken = cache->cached_bytes + (who == SOMEBODY ? 0 : cache->fetching);
-    yes = taken + n <= size;
+    yes = taken + n <= limit_for(cache, who);
     if (yes && who == FETCH)
         cache->fetching += n;
     pthread_mutex_unlock(&cache->mu);
@@ -82,9 +88,9 @@ static bool fits(struct cache *cache, uint64_t n, enum who who)
 }
 
 /* Idle files go, so that `n` bytes may fit. */
-static void make_room(struct cache *cache, uint64_t n)
+static void make_room(struct cache *cache, uint64_t n, enum who who)
 {
-    uint64_t size = cache->config.cache_size;
+    uint64_t size = limit_for(cache, who);
 
     pthread_mutex_lock(&cache->mu);
     n += cache->fetching;
@@ -98,7 +104,7 @@ static int reserve(struct cache *cache, uint64_t n, enum who who)
     bool look;
 
     if (!fits(cache, n, who)) {
-        make_room(cache, n);
+        make_room(cache, n, who);
         if (!fits(cache, n, who))
             return -ENOSPC;
     }
