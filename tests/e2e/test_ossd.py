@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import socket
 import time
 from email.utils import formatdate
 
@@ -579,6 +580,25 @@ def test_copy_switches(server_factory):
         assert "content-md5" not in oss("HEAD", BUCKET, "a").headers
         failed(oss("PUT", BUCKET, "a", headers={"Content-MD5": content_md5(b"y")}, body=b"x"), 400, "InvalidDigest")
         assert oss("PUT", BUCKET, "a", headers={"Content-MD5": content_md5(b"x")}, body=b"x").etag == md5(b"x").hexdigest().upper()
+
+
+def test_a_body_that_stops_coming(server_factory):
+    """Answered RequestTimeout, nothing stored; a connection without a request may be idle for as long as it likes."""
+    server = server_factory("--no-auth", "--body-timeout=300")
+    whole = b"PUT /%s/whole HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nwhole" % BUCKET.encode()
+    cut = b"PUT /%s/cut HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\ncut" % BUCKET.encode()
+    with socket.create_connection(("127.0.0.1", server.port), 30) as s:
+        for _ in range(2):
+            s.sendall(whole)
+            assert s.recv(65536).startswith(b"HTTP/1.1 200 ")
+            time.sleep(0.8)
+        s.sendall(cut)
+        answer = b"".join(iter(lambda: s.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and b"x-oss-request-id: " in head
+    assert b"Content-Length: %d\r\n" % len(body) in head and b"<Code>RequestTimeout</Code>" in body
+    assert sorted(server.objects()) == ["whole"]
+    assert [(e["status"], e["code"]) for e in server.log(key="cut")] == [(400, "RequestTimeout")]
 
 
 # ------------------------------------------------------------------------------------------------- the rest

@@ -49,6 +49,7 @@ static const char usage[] =
     "objects\n"
     "  --complete-delay=MS   CompleteMultipartUpload takes so long in the service\n"
     "  --restore-delay=MS    the restoration of an archived object takes so long\n"
+    "  --body-timeout=MS     a body that stops coming for so long is answered RequestTimeout (default: 60000)\n"
     "  --versioning          the bucket says that it keeps versions (it does not)\n"
     "  --exit-with-stdin     end when standard input does\n"
     "  --write-port-file FILE  write \"PORT CONTROL-PORT\" to FILE once both are open\n"
@@ -89,6 +90,7 @@ enum {
     OPT_CRC,
     OPT_DELAY,
     OPT_RESTORE,
+    OPT_BODY,
     OPT_VERSIONING,
     OPT_STDIN,
     OPT_PORT_FILE,
@@ -150,6 +152,10 @@ static bool take_behaviour(struct options *o, int option)
     case OPT_RESTORE:
         good = number(optarg, 3600000, &n);
         o->restore_delay_ms = (int64_t)n;
+        break;
+    case OPT_BODY:
+        good = number(optarg, 3600000, &n);
+        o->body_timeout_ms = (int64_t)n;
         break;
     case OPT_VERSIONING:
         o->versioning = true;
@@ -243,6 +249,7 @@ static bool read_options(struct setup *setup, int argc, char **argv)
                                           {"crc-header", required_argument, NULL, OPT_CRC},
                                           {"complete-delay", required_argument, NULL, OPT_DELAY},
                                           {"restore-delay", required_argument, NULL, OPT_RESTORE},
+                                          {"body-timeout", required_argument, NULL, OPT_BODY},
                                           {"versioning", no_argument, NULL, OPT_VERSIONING},
                                           {"exit-with-stdin", no_argument, NULL, OPT_STDIN},
                                           {"write-port-file", required_argument, NULL, OPT_PORT_FILE},
@@ -250,8 +257,11 @@ static bool read_options(struct setup *setup, int argc, char **argv)
                                           {NULL, 0, NULL, 0}};
     int option;
 
-    setup->options = (struct options){
-        .region = "cn-test", .appendable_copy = true, .append_max = 5ull << 30, .copy_max = 1ull << 30};
+    setup->options = (struct options){.region = "cn-test",
+                                      .appendable_copy = true,
+                                      .append_max = 5ull << 30,
+                                      .copy_max = 1ull << 30,
+                                      .body_timeout_ms = 60000};
     while ((option = getopt_long(argc, argv, "", table, NULL)) != -1)
         if (!take_option(setup, option, argv))
             return false;

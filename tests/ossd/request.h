@@ -30,6 +30,7 @@ struct options {
     enum crc_header crc_header;
     int64_t complete_delay_ms;
     int64_t restore_delay_ms; /* how long a restoration takes */
+    int64_t body_timeout_ms;  /* how long a body may stop coming */
     bool versioning;          /* says so, and gives each version an id; old versions are not kept */
     bool no_auth;
     bool exit_with_stdin;

@@ -24,15 +24,20 @@
 #define XML_MAX    (4u << 20)
 #define DRAIN_MAX  (64u << 20) /* a refused body up to this is read before the answer, to keep the connection */
 #define SLICE_MS   50
+#define WATCH_MS   200
 
 struct connection {
     struct connection *next, **at;
     int socket;
+    struct request *waiting; /* lock: more of its body is to come; NULL while a handler runs */
+    int64_t since_ms;        /* lock: since then */
+    bool given_up;           /* lock */
 };
 
 struct connections {
     pthread_mutex_t lock;
     struct connection *first; /* lock */
+    pthread_t watcher;        /* there when the daemon is */
 };
 
 static EVP_MD *md5_method;
@@ -368,6 +373,68 @@ static enum MHD_Result request_end(struct request *rq)
     return action == FAULT_LOST ? send_nothing(rq) : send_reply(rq);
 }
 
+/* ---------------------------------------------------------------------------------- bodies that stop coming */
+
+static struct connection *connection_of(const struct request *rq)
+{
+    return MHD_get_connection_info(rq->connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+/* The body waited for is NULL from now on while a handler runs. False: the request was given up meanwhile. */
+static bool wait_for(struct request *rq, struct request *waiting)
+{
+    struct connections *all = rq->server->connections;
+    struct connection *c = connection_of(rq);
+    bool good;
+
+    pthread_mutex_lock(&all->lock);
+    c->waiting = waiting;
+    c->since_ms = clock_ms();
+    good = !c->given_up;
+    pthread_mutex_unlock(&all->lock);
+    return good;
+}
+
+/*
+ * Answers in the place of a handler, which no piece of the body calls any more; the library itself could only close
+ * the connection, without a word. Called with the lock. A connection with TLS is closed so, too.
+ */
+static void give_up(struct connection *c)
+{
+    struct request *rq = c->waiting;
+    struct sbuf text = {0};
+
+    c->waiting = NULL;
+    c->given_up = true;
+    reply_error(rq, "RequestTimeout", NULL);
+    rq->answered = true;
+    sbuf_addf(&text, "HTTP/1.1 %d Bad Request\r\nServer: AliyunOSS\r\nx-oss-request-id: %s\r\n", rq->reply.status,
+              rq->id);
+    for (size_t i = 0; i < rq->reply.headers.n; i++)
+        sbuf_addf(&text, "%s: %s\r\n", rq->reply.headers.v[i].name, rq->reply.headers.v[i].value);
+    sbuf_addf(&text, "Content-Length: %zu\r\nConnection: close\r\n\r\n", rq->reply.body.n);
+    sbuf_add(&text, rq->reply.body.p, rq->reply.body.n);
+    if (!rq->server->options.certificate)
+        send(c->socket, text.p, text.n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    shutdown(c->socket, SHUT_RDWR);
+    sbuf_free(&text);
+}
+
+static void *watch_bodies(void *cls)
+{
+    struct server *server = cls;
+    struct connections *all = server->connections;
+
+    for (; !server->stopping; server_sleep(server, WATCH_MS)) {
+        pthread_mutex_lock(&all->lock);
+        for (struct connection *c = all->first; c; c = c->next)
+            if (c->waiting && clock_ms() - c->since_ms >= server->options.body_timeout_ms)
+                give_up(c);
+        pthread_mutex_unlock(&all->lock);
+    }
+    return NULL;
+}
+
 /* ------------------------------------------------------------------------------------------- callbacks */
 
 static const char *known_method(const char *method)
@@ -397,15 +464,8 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     return rq;
 }
 
-static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
-                                  const char *version, const char *data, size_t *size, void **context)
+static enum MHD_Result handle(struct request *rq, const char *method, const char *data, size_t *size)
 {
-    struct request *rq = *context;
-
-    (void)cls;
-    (void)connection;
-    (void)url;
-    (void)version;
     if (!rq->begun) {
         rq->begun = true;
         rq->method = known_method(method);
@@ -419,6 +479,24 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     return rq->answered ? MHD_YES : request_end(rq);
 }
 
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
+                                  const char *version, const char *data, size_t *size, void **context)
+{
+    struct request *rq = *context;
+    enum MHD_Result r;
+
+    (void)cls;
+    (void)connection;
+    (void)url;
+    (void)version;
+    if (!wait_for(rq, NULL))
+        return MHD_NO;
+    r = handle(rq, method, data, size);
+    if (r == MHD_YES && !rq->answered)
+        wait_for(rq, rq);
+    return r;
+}
+
 static void on_completed(void *cls, struct MHD_Connection *connection, void **context,
                          enum MHD_RequestTerminationCode why)
 {
@@ -430,6 +508,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     if (!rq)
         return;
     *context = NULL;
+    wait_for(rq, NULL);
     if (rq->begun)
         send_record(rq, 0);
     spool_free(rq->spool);
@@ -572,6 +651,10 @@ bool server_start(struct server *server)
     if (!server->daemon) {
         fprintf(stderr, "ossd: the HTTP server did not start\n");
         close(fd);
+    } else if (pthread_create(&server->connections->watcher, NULL, watch_bodies, server)) {
+        fprintf(stderr, "ossd: no thread\n");
+        MHD_stop_daemon(server->daemon);
+        server->daemon = NULL;
     }
 fail:
     free(certificate);
@@ -586,8 +669,10 @@ void server_stop(struct server *server)
     faults_clear(server->faults);
     if (server->connections)
         server_drop_connections(server);
-    if (server->daemon)
+    if (server->daemon) {
+        pthread_join(server->connections->watcher, NULL);
         MHD_stop_daemon(server->daemon);
+    }
     if (server->connections) {
         pthread_mutex_destroy(&server->connections->lock);
         free(server->connections);
