@@ -685,6 +685,8 @@ static void finish(struct upload *u)
     if (u->copy_only && (u->r == -ENOENT || u->r == -ESTALE)) {
         log_info("copying to %s: what was to be renamed is gone", u->target); /* the loser of a race */
     } else if (u->r && u->r != -EAGAIN) {
+        if (!u->err.err) /* no request has failed */
+            u->err.err = u->r;
         cache_log_error(u->copy_only ? "copying to" : "sending", u->target, &u->err);
         note_refused(cf->cache, &u->err);
     }
