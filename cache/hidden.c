@@ -61,6 +61,28 @@ static void registry_forget(const struct cache *cache, const char *name)
         unlink(path);
 }
 
+/* One that is not empty: of uploads under it that nobody knows. */
+static bool registry_is_unsure(const struct cache *cache, const char *name)
+{
+    char path[4096];
+    struct stat st;
+
+    return !registry_path(cache, name, path, sizeof(path)) && !lstat(path, &st) && st.st_size > 0;
+}
+
+void hidden_unsure(struct cache *cache, const char *key)
+{
+    char path[4096];
+    int fd = -1;
+
+    if (!registry_path(cache, strrchr(key, '/') + 1, path, sizeof(path)))
+        fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 || write(fd, "?", 1) != 1)
+        log_warn("%s: an unfinished upload may be left there", key);
+    if (fd >= 0)
+        close(fd);
+}
+
 static int make_key(const struct cache *cache, const char *name, char key[OSS_KEY_MAX + 2])
 {
     int n = snprintf(key, OSS_KEY_MAX + 2, "%s" HIDDEN_DIR "/%s", cache->config.prefix, name);
@@ -87,7 +109,7 @@ int hidden_new(struct cache *cache, char key[OSS_KEY_MAX + 2])
 struct removal {
     struct job job;
     struct cache *cache;
-    bool uploads; /* look for unfinished ones as well */
+    bool uploads; /* look for unfinished ones as well, whether unsure or not */
     char key[];
 };
 
@@ -109,7 +131,8 @@ static void removal_run(struct job *job)
     struct removal *m = list_entry(job, struct removal, job);
     struct cache *cache = m->cache;
     struct oss_error err = {.next_position = -1};
-    int r = m->uploads ? abort_uploads(cache, m->key, &err) : 0;
+    bool uploads = m->uploads || registry_is_unsure(cache, strrchr(m->key, '/') + 1);
+    int r = uploads ? abort_uploads(cache, m->key, &err) : 0;
 
     if (!r)
         r = cache->oss->ops->delete (cache->oss, m->key, &err);

@@ -3,8 +3,9 @@
  * they are not (or no more) a file. They lie below PREFIX.ossmount-hidden/, under names that never repeat.
  *
  * Crash-safe by a registry: hidden/NAME in the state directory exists from before anything is sent under a key until
- * the object is deleted. What a registry of an earlier daemon names is removed at the next mount, unfinished uploads
- * as well, unless a file that goes on after the crash is based on it.
+ * the object is deleted; one that is not empty says that unfinished uploads may be there besides. What a registry of
+ * an earlier daemon names is removed at the next mount, unfinished uploads as well, unless a file that goes on after
+ * the crash is based on it.
  */
 #ifndef CACHE_HIDDEN_H
 #define CACHE_HIDDEN_H
@@ -25,6 +26,12 @@ int hidden_new(struct cache *cache, char key[OSS_KEY_MAX + 2]);
  * next mount.
  */
 void hidden_remove(struct cache *cache, const char *key);
+
+/*
+ * An upload may stand under it that nobody will complete or abort: the reply with its id was lost, or its abort
+ * failed. hidden_remove() looks for it then. Any lock may be held.
+ */
+void hidden_unsure(struct cache *cache, const char *key);
 
 /* Is this the key of such an object? */
 bool hidden_is(const struct cache *cache, const char *key);

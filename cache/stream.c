@@ -81,8 +81,11 @@ void stream_end(struct stream *st)
     struct change *next = NULL;
     struct oss_error err;
 
-    if (!st->completed && *st->id && oss->ops->abort(oss, st->key, st->id, &err))
+    if (!st->completed && *st->id && oss->ops->abort(oss, st->key, st->id, &err)) {
         cache_log_error("aborting the upload", st->key, &err);
+        if (st->segment)
+            hidden_unsure(cache, st->key);
+    }
     pthread_mutex_lock(&cf->mu);
     if (st->segment)
         next = segment_ended(st);
@@ -365,6 +368,8 @@ static void initiate_run(struct job *job)
         r = initiate_headers(cf->cache, st->key, tagged, &st->headers, &headers, &opts.forbid_overwrite, &err);
     if (!r)
         r = oss->ops->initiate(oss, st->key, &opts, id, &err);
+    if (st->segment && err.ambiguous)
+        hidden_unsure(cf->cache, st->key);
     pthread_mutex_lock(&cf->mu);
     st->initiating = false;
     if (!r) {

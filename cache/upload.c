@@ -7,6 +7,7 @@
  * for a retry with growing pauses.
  */
 #include "append.h"
+#include "hidden.h"
 
 #include "../oss/base_log.h"
 #include "../oss/base_time.h"
@@ -615,8 +616,11 @@ static void end_upload(struct upload *u)
     struct oss_error ignored;
     bool own = !st || strcmp(st->id, u->upload_id);
 
-    if (own && !u->completed && *u->upload_id && oss->ops->abort(oss, u->target, u->upload_id, &ignored))
+    if (own && !u->completed && *u->upload_id && oss->ops->abort(oss, u->target, u->upload_id, &ignored)) {
         cache_log_error("aborting the upload", u->target, &ignored);
+        if (hidden_is(u->cf->cache, u->target))
+            hidden_unsure(u->cf->cache, u->target);
+    }
     if (own || u->completed)
         drop_resume(u);
     *u->upload_id = '\0';

@@ -206,6 +206,8 @@ static int run_initiate(struct upload *u, struct oss_error *err)
     }
     if (!r)
         r = oss->ops->initiate(oss, u->target, &opts, u->upload_id, err);
+    if (err->ambiguous && hidden_is(cf->cache, u->target))
+        hidden_unsure(cf->cache, u->target);
     if (!r && !u->copy_only) {
         pthread_mutex_lock(&cf->mu);
         r = journal_upload(cf, u->upload_id);
