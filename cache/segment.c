@@ -27,11 +27,26 @@ static uint64_t part_size(const struct cfile *cf)
 static uint64_t next_start(const struct cfile *cf)
 {
     const struct stream *st = cf->stream;
+    struct extent ex;
     uint64_t at = cf->segment_next > cf->run_start ? cf->segment_next : cf->run_start, own = 0;
 
     if (st && st->n_parts)
         own = st->parts[st->n_parts - 1]->offset + st->parts[st->n_parts - 1]->part.size;
-    return at > own ? at : own;
+    at = at > own ? at : own;
+    /* Behind one that had failed and begins anew there may be others that have not. */
+    while (at < cf->run_end && extent_map_find(cf->map, at, &ex) && ex.base != EXTENT_NEW)
+        at = ex.end;
+    return at;
+}
+
+/* Where the bytes from `at` on that nobody else has end, in the run. */
+static uint64_t dirty_until(const struct cfile *cf, uint64_t at)
+{
+    struct extent ex;
+
+    while (at < cf->run_end && extent_map_find(cf->map, at, &ex) && ex.base == EXTENT_NEW)
+        at = ex.end;
+    return at < cf->run_end ? at : cf->run_end;
 }
 
 void segment_wrote(struct cfile *cf, uint64_t offset, uint64_t n)
@@ -54,28 +69,7 @@ bool segment_due(const struct cfile *cf)
     /* One that is not yet known to have failed may take in all that the schedule has left. */
     if (cf->stream && cf->run_start <= cf->frontier && next_start(cf) + size <= stream_limit(cf))
         return false;
-    return next_start(cf) + size <= cf->run_end;
-}
-
-struct stream *segment_begin(struct cfile *cf)
-{
-    const struct cache_config *config = &cf->cache->config;
-    uint64_t size = part_size(cf), most = config->cache_size / 4;
-    struct stream *st = stream_new(cf, true);
-
-    if (!st)
-        return NULL;
-    if (most > config->limits.copy_max)
-        most = config->limits.copy_max;
-    st->part_size = size;
-    st->start = next_start(cf);
-    if (cf->squeezed && most > cf->run_end - st->start)
-        most = cf->run_end - st->start; /* no more will come before there is room */
-    st->limit = st->start + (most > size ? most / size * size : size);
-    cf->squeezed = false;
-    cf->segment = st;
-    cf->segments++;
-    return st;
+    return next_start(cf) + size <= dirty_until(cf, next_start(cf));
 }
 
 /* It will free some, whatever happens; mu held. */
@@ -84,6 +78,31 @@ static void count(struct stream *st)
     if (!st->counted)
         space_begin(st->cf->cache);
     st->counted = true;
+}
+
+struct stream *segment_begin(struct cfile *cf)
+{
+    const struct cache_config *config = &cf->cache->config;
+    uint64_t size = part_size(cf), most = config->cache_size / 4, end;
+    struct stream *st = stream_new(cf, true);
+
+    if (!st)
+        return NULL;
+    if (most > config->limits.copy_max)
+        most = config->limits.copy_max;
+    st->part_size = size;
+    st->start = next_start(cf);
+    end = dirty_until(cf, st->start);
+    /* No more will come before there is room, nor where others stand behind it. */
+    if ((cf->squeezed || end < cf->run_end) && most > end - st->start)
+        most = end - st->start;
+    st->limit = st->start + (most > size ? most / size * size : size);
+    if (cf->squeezed)
+        count(st);
+    cf->squeezed = false;
+    cf->segment = st;
+    cf->segments++;
+    return st;
 }
 
 void segment_close(struct cfile *cf)
@@ -145,6 +164,36 @@ void segment_squeeze(struct cfile *cf)
     pthread_mutex_unlock(&cf->mu);
     if (due)
         stream_begin(cf);
+}
+
+/* The first of those that should have left; mu held. */
+static uint64_t first_unsent(const struct cfile *cf)
+{
+    uint64_t size = part_size(cf), end;
+    struct extent ex;
+
+    for (uint64_t at = cf->run_start; extent_map_next_dirty(cf->map, at, cf->run_end, &ex); at = end) {
+        at = ex.start > at ? ex.start : at;
+        end = dirty_until(cf, at);
+        if (end - at >= size)
+            return at;
+    }
+    return cf->segment_next;
+}
+
+void segment_retry(struct cfile *cf)
+{
+    bool again;
+
+    pthread_mutex_lock(&cf->mu);
+    again = cf->segments_refused && cf->segments == 0;
+    if (again) {
+        cf->segments_refused = false;
+        cf->segment_next = first_unsent(cf);
+    }
+    pthread_mutex_unlock(&cf->mu);
+    if (again)
+        segment_squeeze(cf);
 }
 
 /* The object that has been made becomes a base; mu held. */

@@ -16,6 +16,7 @@ struct room_waiter {
     struct cfile *cf; /* a reference */
     uint64_t n;
     bool reads; /* a fetch, of bytes that an upload of the same file may need */
+    bool tried; /* what was refused before has been tried once more for it */
     cache_done *done;
     void *arg;
 };
@@ -95,6 +96,10 @@ static int room_or_wait(struct room_waiter *w)
         return 0;
     if (atomic_load(&cache->freeing) == 0)
         squeeze(w->cf);
+    if (!w->tried && atomic_load(&cache->freeing) == 0) {
+        w->tried = true;
+        segment_retry(w->cf);
+    }
     pthread_mutex_lock(&w->cf->mu);
     needed = w->reads && w->cf->upload_gen != 0; /* they would wait for each other */
     pthread_mutex_unlock(&w->cf->mu);

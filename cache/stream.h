@@ -118,6 +118,9 @@ void segment_truncated(struct cfile *cf, uint64_t size);
 /* Somebody waits for room: what is complete of it leaves now. mu not held. */
 void segment_squeeze(struct cfile *cf);
 
+/* The same when nothing else can make room: once more for those that were refused. mu not held. */
+void segment_retry(struct cfile *cf);
+
 /* All parts have come back: the object is made, and becomes a base. On a worker, mu not held. */
 void segment_complete(struct stream *st);
 

@@ -275,6 +275,56 @@ static void test_no_complete(void **state)
     refused(OSS_OP_COMPLETE, 1);
 }
 
+/* A request that is refused and then is not any more: whoever writes notices nothing. */
+static void refused_once(enum oss_op op, unsigned nth)
+{
+    const struct fake_fault fault = {
+        .kind = FAKE_FAIL, .op = op, .nth = nth, .count = 1, .err = -EACCES, .code = "AccessDenied"};
+    struct cfile *cf = rig_create(&rig, "a");
+
+    fake_oss_fault(rig.fake, &fault);
+    write_all(cf, a, SIZE, 0);
+    fake_oss_fault(rig.fake, NULL);
+    assert_int_equal(rig_flush(cf), 0);
+    rig_expect(&rig, "a", a, SIZE);
+    cfile_close(cf, true);
+    expect_clean(1);
+}
+
+static void test_refused_once(void **state)
+{
+    (void)state;
+    refused_once(OSS_OP_INITIATE, 2);
+}
+
+static void test_refused_part_once(void **state)
+{
+    (void)state;
+    refused_once(OSS_OP_PART, 6);
+}
+
+static void test_refused_complete_once(void **state)
+{
+    (void)state;
+    refused_once(OSS_OP_COMPLETE, 1);
+}
+
+/* The reply of a hidden Initiate is lost, or an abort fails: what stands there is looked for with the object. */
+static void test_unknown_upload(void **state)
+{
+    const struct fake_fault fault = {.kind = FAKE_LOST, .op = OSS_OP_INITIATE, .nth = 2, .count = 1, .err = -EIO};
+    struct cfile *cf = rig_create(&rig, "a");
+
+    (void)state;
+    fake_oss_fault(rig.fake, &fault);
+    write_all(cf, a, SIZE, 0);
+    fake_oss_fault(rig.fake, NULL);
+    assert_int_equal(rig_flush(cf), 0);
+    rig_expect(&rig, "a", a, SIZE);
+    cfile_close(cf, true);
+    expect_clean(1);
+}
+
 /* Two files that share the cache. */
 static void test_two_files(void **state)
 {
@@ -397,6 +447,10 @@ int main(void)
         TEST(test_no_initiate),
         TEST(test_no_part),
         TEST(test_no_complete),
+        TEST(test_refused_once),
+        TEST(test_refused_part_once),
+        TEST(test_refused_complete_once),
+        TEST(test_unknown_upload),
         TEST(test_two_files),
         TEST(test_random),
         TEST(test_journal_of_unclosed),
