@@ -637,8 +637,20 @@ static bool upload_vanished(const struct upload *u)
     return u->resumed || u->stream || (*u->upload_id && !strcmp(u->err.code, "NoSuchUpload"));
 }
 
-/* An upload of the file, not a copy for a rename, has ended. */
-static void file_ended(struct upload *u, struct oinfo *info)
+/* An earlier daemon left attributes of what has been removed since: they go with it. */
+static bool gone_with_object(const struct upload *u)
+{
+    struct cfile *cf = u->cf;
+    bool gone = u->r && !u->copy_only && u->err.status == 404 && !strcmp(u->err.code, "NoSuchKey");
+
+    pthread_mutex_lock(&cf->mu);
+    gone = gone && cf->recovered && cf->data_gen <= cf->data_sent_gen;
+    pthread_mutex_unlock(&cf->mu);
+    return gone;
+}
+
+/* An upload of the file, not a copy for a rename, has ended; `gone`: with the object. */
+static void file_ended(struct upload *u, struct oinfo *info, bool gone)
 {
     struct cfile *cf = u->cf;
     bool conflict = u->r == -ESTALE && cf->recovered;
@@ -651,7 +663,9 @@ static void file_ended(struct upload *u, struct oinfo *info)
     settle(u, info, u->r);
     if (refresh)
         refresh_later(cf, info);
-    if (conflict)
+    if (gone)
+        cfile_orphan(cf);
+    else if (conflict)
         recover_keep_aside(cf);
     cfile_change_done(&u->change);
 }
@@ -662,7 +676,7 @@ static void finish(struct upload *u)
     struct cfile *cf = u->cf;
     struct cache *cache = cf->cache;
     struct oinfo *info = NULL;
-    bool lost = upload_vanished(u);
+    bool lost = upload_vanished(u), gone;
 
     if (!u->r)
         info = u->plan.n ? new_info(u) : oinfo_get(u->source);
@@ -686,7 +700,10 @@ static void finish(struct upload *u)
         start(u, 0);
         return;
     }
-    if (u->copy_only && (u->r == -ENOENT || u->r == -ESTALE)) {
+    gone = gone_with_object(u);
+    if (gone) {
+        log_info("%s was removed, and with it the attributes that were to be sent", u->target);
+    } else if (u->copy_only && (u->r == -ENOENT || u->r == -ESTALE)) {
         log_info("copying to %s: what was to be renamed is gone", u->target); /* the loser of a race */
     } else if (u->r && u->r != -EAGAIN) {
         if (!u->err.err) /* no request has failed */
@@ -705,7 +722,7 @@ static void finish(struct upload *u)
         pthread_mutex_unlock(&cf->mu);
         u->copied(u->arg, u->r, info);
     } else {
-        file_ended(u, info);
+        file_ended(u, info, gone);
         space_end(cache);
     }
     oinfo_put(info);
@@ -738,6 +755,41 @@ static int adopt(struct cfile *cf, struct oss_object *now)
 }
 
 /*
+ * A file made by one CopyObject has the CRC of what it was copied from, which need not have been known before: that
+ * is asked now. Its attributes are sent again.
+ */
+static void guess_copy(struct cfile *cf, const struct oss_object *now)
+{
+    struct oss_object from = {0};
+    struct oss_error ignored;
+    const struct base *base = NULL;
+    char etag[OSS_ETAG_SIZE] = "", *key = NULL;
+    struct extent ex;
+
+    pthread_mutex_lock(&cf->mu);
+    if (!cf->guess.known && extent_map_size(cf->map) == now->size && extent_map_find(cf->map, 0, &ex) && !ex.local &&
+        ex.end == now->size && ex.base_offset == 0)
+        base = cfile_base(cf, ex.base);
+    if (base && (key = strdup(base->key)))
+        memcpy(etag, base->info->etag, sizeof(etag));
+    pthread_mutex_unlock(&cf->mu);
+    if (key && !cf->cache->oss->ops->head(cf->cache->oss, key, &from, &ignored) && !strcmp(from.etag, etag) &&
+        from.has_crc && from.crc64 == now->crc64) {
+        pthread_mutex_lock(&cf->mu);
+        cf->guess = (struct sent_guess){.known = true,
+                                        .size = now->size,
+                                        .crc64 = now->crc64,
+                                        .data_gen = cf->data_gen,
+                                        .gen = cf->gen,
+                                        .epoch = cf->epoch,
+                                        .attrs_left = true};
+        pthread_mutex_unlock(&cf->mu);
+    }
+    oss_object_free(&from);
+    free(key);
+}
+
+/*
  * Did the bucket do what it did not answer? And for what an earlier daemon left: is the object still the one that it
  * had?
  */
@@ -750,6 +802,8 @@ static void clarify_run(struct job *job)
     bool guessed, appends;
     int r = recover_check(cf, &now, &err);
 
+    if (r == -ESTALE && cf->recovered && now.has_crc)
+        guess_copy(cf, &now);
     pthread_mutex_lock(&cf->mu);
     appends = append_only(cf) || cf->doubt.open;
     cf->base_tagged = kv_get(&now.headers, "x-oss-tagging-count") != NULL;

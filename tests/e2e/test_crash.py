@@ -614,6 +614,16 @@ def test_mode_set_before_an_append_that_was_carried_out():
     crash_at_request("append_flush", 3, True)
 
 
+def test_copy_that_was_carried_out():
+    """CopyObject was not answered: the object is not taken for another host's, nor the file put aside."""
+    crash_at_request("copy", 2, True)
+
+
+def test_unlink_of_what_had_unsent_attributes():
+    """The DELETE was not answered: the attributes that were still to be sent go with the object, without a word."""
+    crash_at_request("unlink", 4, True)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", list(WORKLOADS))
