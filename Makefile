@@ -25,7 +25,7 @@ CFLAGS  ?= -O2 -g
 LDFLAGS ?=
 ARGS    ?=
 
-FUZZ_SECONDS ?= 10
+FUZZ_SECONDS ?= 6
 
 # ------------------------------------------------------------------------------------------------- packages
 # The one list of what is needed; NAME:COMMAND is satisfied by the command, whoever installed it.
@@ -62,7 +62,7 @@ FLAVOUR_CFLAGS  := $(CFLAGS) -fstack-protector-strong $(if $(filter -O%,$(CFLAGS
 FLAVOUR_LDFLAGS := -Wl,-z,relro,-z,now
 else ifeq ($(FLAVOUR),clang)
 CC := clang
-FLAVOUR_CFLAGS := -O2 -g
+FLAVOUR_CFLAGS := -O0
 WERROR := -Werror
 else ifeq ($(FLAVOUR),asan)
 FLAVOUR_CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined \
@@ -135,9 +135,9 @@ LIBS_OURS := $(if $(FS_SRC),$(B)/libfs.a) $(if $(CACHE_SRC),$(B)/libcache.a) $(i
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(B)/ossmount $(B)/ossd $(B)/dist/ossmount.1 $(B)/dist/ossmount.bash
+all: $(B)/ossmount $(B)/ossd $(B)/guard $(B)/dist/ossmount.1 $(B)/dist/ossmount.bash
 ossmount: $(B)/ossmount
-ossd: $(B)/ossd
+ossd: $(B)/ossd $(B)/guard
 
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
@@ -169,6 +169,11 @@ $(B)/ossmount: $(B)/obj/fs/main.o $(LIBS_OURS)
 $(B)/ossd: $(call objects,$(OSSD_SRC))
 	$(call say,LD)
 	$(LINK) $^ $(LIBS_OSSD)
+
+# Below it the daemons of tests run.
+$(B)/guard: $(B)/obj/tests/e2e/guard.o
+	$(call say,LD)
+	$(LINK) $^
 
 # A unit test takes from the archives what it uses: a test of oss/ builds also while cache/ does not.
 module = $(patsubst test_%,%,$(notdir $(1)))

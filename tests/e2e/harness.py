@@ -1,7 +1,7 @@
 """What every mount test stands on: a server process, mounts of its bucket, and what to look at afterwards.
 
 Each server and each mount lives in its own temporary directory and on its own ports, so tests run side by side.
-Nothing here waits without a limit. A daemon runs under timeout(1): when it hangs, it is killed, whatever the test
+Nothing here waits without a limit. A daemon runs below a guard (guard.c): when it hangs, it is killed, whatever the test
 process is stuck in comes back with an error, and the test fails instead of the run standing still.
 
 Environment:
@@ -36,6 +36,7 @@ TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.environ.get("OSSMOUNT_BUILD") or os.path.join(TOP, "build")
 OSSMOUNT = os.path.realpath(os.environ.get("OSSMOUNT") or os.path.join(BUILD, "ossmount"))
 OSSD = os.path.realpath(os.environ.get("OSSD") or os.path.join(BUILD, "ossd"))
+GUARD = os.path.join(os.path.dirname(OSSD), "guard")
 PLAIN_DIR = os.environ.get("OSSMOUNT_TEST_DIR")
 
 BUCKET = "test-bucket"
@@ -414,15 +415,12 @@ def _first_difference(a, b):
 
 def _start_guarded(cmd, stderr_path, env=None, first_line=False, guard=None):
     """
-    Starts a daemon below timeout(1) and binds its life to ours. Returns (process, first line of its output); the
+    Starts a daemon below its guard (guard.c), which binds its life to ours. Returns (process, first line of its output); the
     daemon's own pid is process.daemon.
     """
-    guard = guard or GUARD_SECONDS
-    wrap = ["setpriv", "--pdeathsig", "KILL", "timeout", "--foreground", "-s", "KILL", str(guard)]
-    wrap += ["setpriv", "--pdeathsig", "KILL"]
     with open(stderr_path, "ab") as err:
         proc = subprocess.Popen(
-            wrap + cmd,
+            [GUARD, str(guard or GUARD_SECONDS)] + cmd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if first_line else err,
             stderr=err,
@@ -458,7 +456,7 @@ def _signal_daemon(proc, sig):
 
 
 def _end_guarded(proc, sig, seconds):
-    """Ends the daemon and returns timeout(1)'s exit status, which is the daemon's (128 + n after a signal)."""
+    """Ends the daemon and returns the guard's exit status, which is the daemon's (128 + n after a signal)."""
     if sig:
         _signal_daemon(proc, sig)
     try:

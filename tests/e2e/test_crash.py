@@ -491,8 +491,29 @@ def every(record_property):
     return run
 
 
-def count_points(library, name):
-    """The kinds of all points of a workload, one letter each, and the number of its requests."""
+@pytest.fixture(scope="session")
+def count_points(library, tmp_path_factory):
+    """
+    count_points(name): the kinds of all points of a workload, one letter each, and the number of its requests. What
+    one case has counted the others of a run read, also those in other processes.
+    """
+    shared = str(tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else tmp_path_factory.getbasetemp())
+
+    def count(name):
+        path = os.path.join(shared, "points-" + name.replace(":", "-"))
+        if not os.path.exists(path):
+            kinds, requests = run_whole(library, name)
+            with open("%s.%d" % (path, os.getpid()), "w", encoding="ascii") as f:
+                f.write("%s %d" % (kinds, requests))
+            os.rename(f.name, path)
+        kinds, requests = harness.read_file(path).decode().split()
+        return kinds, int(requests)
+
+    return count
+
+
+def run_whole(library, name):
+    """A workload without a crash until its end."""
     with Stage(None, library, options=options_of(name)) as s:
         m = s.mount(preload=True)
         s.server.reset()
@@ -545,8 +566,8 @@ def candidates(kinds):
 
 
 @pytest.mark.parametrize("name", list(WORKLOADS))
-def test_kill(library, every, name):
-    kinds, _ = count_points(library, name)
+def test_kill(library, count_points, every, name):
+    kinds, _ = count_points(name)
     points = spread(candidates(kinds), SAMPLE, name)
     every(
         [(at, i % 2 == 1, i % 3 == 0) for i, at in enumerate(points)],
@@ -557,8 +578,8 @@ def test_kill(library, every, name):
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", list(WORKLOADS))
-def test_kill_everywhere(library, every, name):
-    kinds, _ = count_points(library, name)
+def test_kill_everywhere(library, count_points, every, name):
+    kinds, _ = count_points(name)
     points = [(at, torn) for at in range(1, len(kinds) + 1) for torn in (False, True)[: 1 + (kinds[at - 1] in "ws")]]
     every(points, lambda at, torn: crash_at(library, name, at, torn))
 
@@ -589,8 +610,8 @@ def crash_at_request(name, n, applied):
 
 
 @pytest.mark.parametrize("name", list(WORKLOADS))
-def test_kill_at_request(library, every, name):
-    _, requests = count_points(library, name)
+def test_kill_at_request(count_points, every, name):
+    _, requests = count_points(name)
     points = spread(range(1, requests + 1), SAMPLE_REQUESTS, name + "r")
     every([(n, applied) for n in points for applied in (False, True)], lambda *p: crash_at_request(name, *p))
 
@@ -602,10 +623,10 @@ def test_times_set_while_streaming(n, applied):
     crash_at_request("stream", n, applied)
 
 
-def test_kill_before_the_times_are_sent(library, every, monkeypatch):
+def test_kill_before_the_times_are_sent(library, count_points, every, monkeypatch):
     """Between Complete and the copy that sets the times, at each record that the journal gets."""
     monkeypatch.setitem(WORKLOADS, "times", WORKLOADS["stream"][:6])
-    kinds, _ = count_points(library, "times")
+    kinds, _ = count_points("times")
     records = [i + 1 for i in range(kinds.rindex("f")) if kinds[i] == "w"]
     every([(at,) for at in records[-4:]], lambda at: crash_at(library, "times", at, again=False))
 
@@ -627,8 +648,8 @@ def test_unlink_of_what_had_unsent_attributes():
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", list(WORKLOADS))
-def test_kill_at_every_request(library, every, name):
-    _, requests = count_points(library, name)
+def test_kill_at_every_request(count_points, every, name):
+    _, requests = count_points(name)
     points = [(n, applied) for n in range(1, requests + 1) for applied in (False, True)]
     every(points, lambda *p: crash_at_request(name, *p))
 

@@ -15,7 +15,7 @@ import socket
 
 import pytest
 
-from harness import GUARD_SECONDS, blob, python, read_file, run, slow_factor, spawned, wait_until, write_file
+from harness import GUARD, GUARD_SECONDS, blob, python, read_file, run, slow_factor, spawned, wait_until, write_file
 
 SMBD = shutil.which("smbd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin")
 MIB = 1 << 20
@@ -81,8 +81,7 @@ class Share:
         text = SMB_CONF.format(port=self.port, top=self.top, path=self.path, user=user)
         os.mkdir(os.path.dirname(self.conf))
         write_file(self.conf, text.encode())
-        command = ["setpriv", "--pdeathsig", "KILL", "timeout", "--foreground", "-s", "KILL", str(GUARD_SECONDS)]
-        command += ["setpriv", "--pdeathsig", "KILL", SMBD, "-F", "--no-process-group", "-s", self.conf]
+        command = [GUARD, str(GUARD_SECONDS), SMBD, "-F", "--no-process-group", "-s", self.conf]
         with open(os.path.join(self.top, "stderr"), "ab") as err:
             # Its children stay in the group, which ends with the block.
             with spawned(command, stdout=err, stderr=err) as proc:
