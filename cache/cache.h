@@ -154,6 +154,12 @@ struct cfile *cfile_open(struct cache *cache, const char *key, struct oinfo *inf
 bool cache_await_name(struct cache *cache, const char *key, cache_done *done, void *arg);
 
 /*
+ * Asked of an open of a file that was looked up before: is its removal or rename under way, which may not have seen
+ * this open, or is it gone by now? Then the open is to be ended, cache_await_name() asked, and the name looked up anew.
+ */
+bool cfile_too_late(struct cfile *cf);
+
+/*
  * Ends an open (with the same `write`). The last one sends what is unsent (in the background; failures are logged
  * and listed) and keeps clean data for later.
  */

@@ -134,6 +134,7 @@ static struct cfile *cfile_new(struct cache *cache, const char *key)
     list_init(&cf->changes);
     list_init(&cf->waiters);
     list_init(&cf->ended_waiters);
+    list_init(&cf->replace_waiters);
     list_init(&cf->share_link);
     list_init(&cf->fetches);
     cf->timer.run = timer_run;
@@ -365,18 +366,36 @@ static bool replaced(const struct cfile *cf, const struct oinfo *info)
             (cf->object->attr.mode ^ info->attr.mode) & S_IFMT);
 }
 
-/* What the names know of a key now, referenced, or NULL. */
-static struct oinfo *known_info(struct cache *cache, const char *key)
+/* What the names know of a key now, referenced, or NULL. *absent: that there is no such file. */
+static struct oinfo *known_info(struct cache *cache, const char *key, bool *absent)
 {
     struct meta_result known = {0};
     const char *name;
     char *dir;
 
+    *absent = false;
     if (key_split(key, &dir, &name))
         return NULL;
     meta_get(cache->meta, dir, name, &known);
     free(dir);
+    *absent = known.state == META_ABSENT;
     return known.info;
+}
+
+/*
+ * A new cfile begins with `info`, which may be from before a change of ours that has ended since: then with what is
+ * there now. One that is gone by now is nobody's. 0 or -ENOMEM.
+ */
+static int begin_with(struct cfile *cf, struct oinfo *info, bool opened)
+{
+    bool absent;
+    struct oinfo *now = known_info(cf->cache, cf->key, &absent);
+    bool other = now && strcmp(now->etag, info->etag) && !((now->attr.mode ^ info->attr.mode) & S_IFMT);
+    int r = cfile_rebase(cf, other ? now : info);
+
+    cf->orphan = absent && opened;
+    oinfo_put(now);
+    return r;
 }
 
 bool cfile_take_attributes(struct cfile *cf, struct oinfo *info)
@@ -423,14 +442,14 @@ static bool catch_up(struct cfile *cf, struct oinfo *info)
 }
 
 /* cache->mu held: the cfile of key, referenced, made when there is none. */
-static struct cfile *obtain(struct cache *cache, const char *key, struct oinfo *info)
+static struct cfile *obtain(struct cache *cache, const char *key, struct oinfo *info, bool opened)
 {
     struct cfile *cf = table_find(cache, key);
 
     if (cf) {
         /* `info` may be from before an upload of ours that has ended since; the names are not. */
-        struct oinfo *known = known_info(cache, key);
-        bool same;
+        bool same, absent;
+        struct oinfo *known = known_info(cache, key, &absent);
 
         cfile_ref_locked(cf);
         pthread_mutex_lock(&cf->mu);
@@ -451,12 +470,14 @@ static struct cfile *obtain(struct cache *cache, const char *key, struct oinfo *
     cf = cfile_new(cache, key);
     if (!cf)
         return NULL;
-    if (info && cfile_rebase(cf, info)) {
+    if (info && begin_with(cf, info, opened)) {
         cfile_destroy(cf, false);
         return NULL;
     }
-    keep_attach(cf);
     cf->refs = 1;
+    if (cf->orphan)
+        return cf;
+    keep_attach(cf);
     table_add(cache, cf);
     moving_hold(cache, cf);
     return cf;
@@ -467,7 +488,7 @@ struct cfile *cfile_obtain(struct cache *cache, const char *key, struct oinfo *i
     struct cfile *cf;
 
     pthread_mutex_lock(&cache->mu);
-    cf = obtain(cache, key, info);
+    cf = obtain(cache, key, info, false);
     pthread_mutex_unlock(&cache->mu);
     return cf;
 }
@@ -502,7 +523,7 @@ struct cfile *cfile_open(struct cache *cache, const char *key, struct oinfo *inf
         pthread_mutex_unlock(&old->mu);
         old = old->orphan ? old : NULL;
     }
-    cf = obtain(cache, key, info);
+    cf = obtain(cache, key, info, true);
     if (cf) {
         pthread_mutex_lock(&cf->mu);
         if (!info && !cf->object && cf->gen == 0 && attr) {
@@ -772,17 +793,47 @@ int cfile_set_headers(struct cfile *cf, const struct kvlist *headers)
     return 0;
 }
 
-void cfile_rekey(struct cfile *cf, const char *key)
+/* Out of the table, and not to be sent; who waits for that goes to `waiters`. cache->mu held. */
+static void orphan_locked(struct cfile *cf, struct list *waiters)
+{
+    struct cache *cache = cf->cache;
+
+    pthread_mutex_lock(&cf->mu);
+    table_remove(cache, cf);
+    cfile_event(cf, CFILE_ON_GONE);
+    cf->orphan = true;
+    stream_drop(cf);
+    journal_remove(cf);
+    keep_drop_key(cache, cf->key);
+    list_splice_tail(waiters, &cf->waiters);
+    pthread_mutex_unlock(&cf->mu);
+}
+
+static void serve(struct list *waiters)
+{
+    list_for_each_safe (it, waiters) {
+        struct waiter *w = list_entry(it, struct waiter, link);
+
+        w->done(w->arg, 0);
+        free(w);
+    }
+}
+
+void cfile_rekey(struct cfile *cf, const char *key, struct cfile *other)
 {
     struct cache *cache = cf->cache;
     char *copy = strdup(key);
+    struct list waiters;
     bool in_table;
 
     if (!copy) {
         log_crit("out of memory: %s goes on under its old name", cf->key);
         return;
     }
+    list_init(&waiters);
     pthread_mutex_lock(&cache->mu);
+    if (other)
+        orphan_locked(other, &waiters);
     pthread_mutex_lock(&cf->mu);
     in_table = cf->in_table;
     table_remove(cache, cf);
@@ -803,6 +854,7 @@ void cfile_rekey(struct cfile *cf, const char *key)
         table_add(cache, cf);
     pthread_mutex_unlock(&cf->mu);
     pthread_mutex_unlock(&cache->mu);
+    serve(&waiters);
 }
 
 void cfile_orphan(struct cfile *cf)
@@ -812,22 +864,9 @@ void cfile_orphan(struct cfile *cf)
 
     list_init(&waiters);
     pthread_mutex_lock(&cache->mu);
-    pthread_mutex_lock(&cf->mu);
-    table_remove(cache, cf);
-    cfile_event(cf, CFILE_ON_GONE);
-    cf->orphan = true;
-    stream_drop(cf);
-    journal_remove(cf);
-    keep_drop_key(cache, cf->key);
-    list_splice_tail(&waiters, &cf->waiters);
-    pthread_mutex_unlock(&cf->mu);
+    orphan_locked(cf, &waiters);
     pthread_mutex_unlock(&cache->mu);
-    list_for_each_safe (it, &waiters) {
-        struct waiter *w = list_entry(it, struct waiter, link);
-
-        w->done(w->arg, 0);
-        free(w);
-    }
+    serve(&waiters);
 }
 
 static ssize_t collect(struct cache *cache, const char *prefix, bool idle, struct cfile ***out)

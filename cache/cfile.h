@@ -192,6 +192,8 @@ struct cfile {
     struct list changes;           /* of struct change; the head is running */
     struct list waiters;           /* of struct waiter */
     struct list ended_waiters;     /* the same, for the end of the running upload, however it ends */
+    bool replacing;                /* a request that replaces or deletes the object is under way (replace.c) */
+    struct list replace_waiters;   /* the same, for the end of that */
     struct list fetches;           /* of struct fetch, fetch.c */
     unsigned wanted_whole;         /* fetch_all(), or a read in pieces, is at work: nothing may be dropped */
     uint64_t read_from, read_next; /* what was fetched ahead of a sequential reader */
@@ -286,8 +288,11 @@ void cfile_timer_start(struct cfile *cf);
 /* Marks a change, ON_WRITE, ON_TRUNCATE or ON_ATTRIBUTES; mu held. */
 void cfile_changed(struct cfile *cf, enum cfile_event event);
 
-/* The file gets the name `key` (which no other cfile in the table has). */
-void cfile_rekey(struct cfile *cf, const char *key);
+/*
+ * The file gets the name `key`, which no other cfile in the table has but `other` (or NULL): that one is an orphan from
+ * the same moment on, as by cfile_orphan().
+ */
+void cfile_rekey(struct cfile *cf, const char *key, struct cfile *other);
 
 /* The file is no more under its name: out of the table, its unsent changes are dropped, waiters get 0. */
 void cfile_orphan(struct cfile *cf);
@@ -380,6 +385,23 @@ void share_save(struct cfile *owner, cache_done *done, void *arg);
 void share_repoint(struct cache *cache, const char *from, const char *etag, const char *to, const char *new_etag);
 /* Before share_repoint(), within a change of `owner`: copies from it that have begun are known then. */
 void share_fence(struct cfile *owner);
+
+/* ------------------------------------------------------------------------------------------ replace.c */
+
+/*
+ * Within a change of `cf`: its object is replaced or deleted from now on, by a request that waits for nothing but the
+ * service; and that is over, whether it was or not: what stands in it, here and in other files, says what is there
+ * now. mu not held; the end calls those who wait.
+ */
+void replace_begin(struct cfile *cf);
+void replace_end(struct cfile *cf);
+/*
+ * The object `key`, in which `cf` stands in part, was found gone or another. true: it is being replaced here just now,
+ * and `done` is called when that is over, maybe at once: then it is to be looked at again. No lock held.
+ */
+bool replace_await(struct cfile *cf, const char *key, cache_done *done, void *arg);
+/* The same question alone. */
+bool replace_under_way(struct cfile *cf, const char *key);
 
 /* ------------------------------------------------------------------------------------------- upload.c */
 
@@ -512,8 +534,8 @@ int list_advances(const struct oss_list *page, char **last);
 
 /*
  * save.c: before the object that open handles may still read goes, within the change that takes it away: fetches or
- * copies what is not local of it. A copy is removed with the last handle; save_undo(): at once, the object has
- * stayed.
+ * copies what is not local of it. Who opens it from then on is told so (cfile_too_late()). A copy is removed with the
+ * last handle; save_undo(): at once, the object has stayed.
  */
 void save_for_handles(struct cfile *cf, cache_done *done, void *arg);
 void save_undo(struct cfile *cf);

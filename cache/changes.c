@@ -569,12 +569,13 @@ void cache_rmdir(struct cache *cache, const char *key, cache_done *done, void *a
 static void unlinked(struct request *q, int r)
 {
     if (!r) {
+        put_known(q->cache, q->key, META_ABSENT, NULL); /* first: who no longer finds the file asks the names */
         cfile_orphan(q->change.cf);
-        put_known(q->cache, q->key, META_ABSENT, NULL);
         touch_parent(q->cache, q->key);
     } else {
         save_undo(q->change.cf);
     }
+    replace_end(q->change.cf);
     request_end(q, r);
 }
 
@@ -582,6 +583,7 @@ static void unlink_run(struct job *job)
 {
     struct request *q = list_entry(job, struct request, job);
 
+    replace_begin(q->change.cf);
     unlinked(q, delete_object(q->cache, q->key));
 }
 
@@ -657,8 +659,10 @@ static void rename_end(struct rename *n, int r)
     if (r && n->second.cf)
         save_undo(n->to);
     n->done(n->arg, r); /* first, as in request_end() */
-    if (n->second.cf)
+    if (n->second.cf) {
+        replace_end(n->to);
         cfile_change_done(&n->second);
+    }
     if (n->first.cf)
         cfile_change_done(&n->first);
     if (n->from)
@@ -678,7 +682,7 @@ static void rename_names(struct rename *n)
     struct cfile *cf = n->from;
     struct oinfo *info;
 
-    cfile_orphan(n->to);
+    put_known(n->cache, n->from_key, META_ABSENT, NULL); /* as in unlinked() */
     if (!n->made && n->replaced) {
         /*
          * Never sent, but no longer without an object: the one that its upload will replace. Known before the journal
@@ -690,14 +694,13 @@ static void rename_names(struct rename *n)
         cf->object = oinfo_get(n->replaced);
         pthread_mutex_unlock(&cf->mu);
     }
-    cfile_rekey(cf, n->to_key);
+    cfile_rekey(cf, n->to_key, n->to);
     if (n->made) {
         pthread_mutex_lock(&cf->mu);
         cfile_moved(cf, n->made, n->gen);
         pthread_mutex_unlock(&cf->mu);
     }
     info = cfile_info(cf);
-    put_known(n->cache, n->from_key, META_ABSENT, NULL);
     put_known(n->cache, n->to_key, META_FILE, info);
     oinfo_put(info);
     touch_parent(n->cache, n->from_key);
@@ -815,6 +818,7 @@ static void rename_saved(void *arg, int r)
             rename_end(n, 0);
         return;
     }
+    replace_begin(n->to);
     upload_copy(n->from, n->to_key, n->replaced, rename_copied, n);
 }
 
@@ -903,20 +907,37 @@ static void barrier_begin(struct change *change)
     done(arg, 0);
 }
 
+/* Is a change of its name under way, or queued? */
+static bool is_moving(struct cfile *cf)
+{
+    bool moving = false;
+
+    pthread_mutex_lock(&cf->mu);
+    list_for_each (it, &cf->changes)
+        moving = moving || list_entry(it, struct change, link)->moves_name;
+    pthread_mutex_unlock(&cf->mu);
+    return moving;
+}
+
+bool cfile_too_late(struct cfile *cf)
+{
+    bool gone;
+
+    pthread_mutex_lock(&cf->mu);
+    gone = cf->orphan;
+    pthread_mutex_unlock(&cf->mu);
+    return gone || is_moving(cf);
+}
+
 bool cache_await_name(struct cache *cache, const char *key, cache_done *done, void *arg)
 {
     /* Below a directory that is being renamed, what is opened gets its file now: it waits with the others. */
     struct cfile *cf = moving_covers(cache, key) ? cfile_obtain(cache, key, NULL) : cfile_find(cache, key);
     struct barrier *b;
-    bool moving = false;
 
     if (!cf)
         return false;
-    pthread_mutex_lock(&cf->mu);
-    list_for_each (it, &cf->changes)
-        moving = moving || list_entry(it, struct change, link)->moves_name;
-    pthread_mutex_unlock(&cf->mu);
-    b = moving ? calloc(1, sizeof(*b)) : NULL;
+    b = is_moving(cf) ? calloc(1, sizeof(*b)) : NULL;
     if (b) {
         b->done = done;
         b->arg = arg;

@@ -6,8 +6,9 @@
  * small file is fetched whole with its first read, so that its CRC can be compared. Every request is tied to the
  * ETag of the base; a piece becomes readable as it arrives, a whole object only when its CRC was right.
  *
- * A 412 means that the object was replaced. While nobody has read bytes of the old one and nothing was changed
- * here, the file moves on to the new object; otherwise the read fails with ESTALE and one log line.
+ * A 412 means that the object was replaced. By ourselves (replace.c): then the file knows in a moment what it stands
+ * in now, and the readers look again. By another host: while nobody has read bytes of the old one and nothing was
+ * changed here, the file moves on to the new object; otherwise the read fails with ESTALE and one log line.
  */
 #include "hidden.h"
 #include "keep.h"
@@ -41,6 +42,10 @@ struct fetch {
     int base;
     uint64_t start, end; /* range of the file */
     uint64_t base_offset;
+    char *key; /* of the object that was asked for, and its ETag; NULL: no request was sent */
+    char etag[OSS_ETAG_SIZE];
+    int r; /* the answer, and its cause */
+    struct oss_error err;
     uint64_t pos;     /* readable up to here */
     int no_room;      /* -ENOSPC, when there is nothing left to wait for */
     uint64_t counted; /* in cache->fetching */
@@ -193,56 +198,71 @@ static bool move_on(struct cfile *cf, const char *key)
     return moved;
 }
 
-/* Does the base stand under another key, or as another object, than when the request was sent? */
-static bool base_moved(struct fetch *f, const char *key, const char *etag)
+/*
+ * Is the piece, or some of it, still to be had from the object that was asked for? Not when that was renamed, or
+ * replaced by ourselves; nor when all of it was written over, cut off, or brought here meanwhile.
+ */
+static bool still_wanted(struct fetch *f)
 {
+    struct cfile *cf = f->cf;
     const struct base *base;
-    bool moved;
+    struct extent ex;
+    bool same, wanted = false;
+
+    pthread_mutex_lock(&cf->mu);
+    base = cfile_base(cf, f->base);
+    same = base && !strcmp(base->key, f->key) && !strcmp(base->info->etag, f->etag);
+    for (uint64_t at = f->start; same && !wanted && extent_map_next_remote(cf->map, at, f->end, &ex); at = ex.end)
+        wanted = ex.base == f->base;
+    pthread_mutex_unlock(&cf->mu);
+    return wanted;
+}
+
+static void log_failed(struct fetch *f)
+{
+    bool ahead;
 
     pthread_mutex_lock(&f->cf->mu);
-    base = cfile_base(f->cf, f->base);
-    moved = !base || strcmp(base->key, key) || strcmp(base->info->etag, etag);
+    ahead = f->cf->orphan && list_empty(&f->waiters);
     pthread_mutex_unlock(&f->cf->mu);
-    return moved;
+    if (ahead)
+        log_info("%s: removed while it was read ahead", f->key);
+    else
+        cache_log_error("reading", f->key, &f->err);
 }
 
 #define WHOLE_TRIES 3 /* of a body whose checksum is wrong: nothing of it was believed, so it may come again */
 
-static int run(struct fetch *f, char **key)
+static int run(struct fetch *f)
 {
     struct cache *cache = f->cf->cache;
     struct oss_sink sink = {.write = sink_write, .arg = f};
-    char etag[OSS_ETAG_SIZE];
     const struct base *base;
-    struct oss_error err = {0};
     int r;
 
+    if (f->no_room || f->end == f->start)
+        return f->no_room;
     pthread_mutex_lock(&f->cf->mu);
     base = cfile_base(f->cf, f->base);
-    *key = base ? strdup(base->key) : NULL;
-    memcpy(etag, base ? base->info->etag : "", base ? sizeof(etag) : 1);
+    f->key = base ? strdup(base->key) : NULL;
+    memcpy(f->etag, base ? base->info->etag : "", base ? sizeof(f->etag) : 1);
     pthread_mutex_unlock(&f->cf->mu);
     if (!base)
         return 0; /* written over or replaced meanwhile: the readers look again */
-    if (!*key)
+    if (!f->key)
         return -ENOMEM;
-    if (f->no_room || f->end == f->start)
-        return f->no_room;
     r = -EIO;
     for (int i = 0; r == -EIO && i < (f->whole ? WHOLE_TRIES : 1); i++) {
         f->pos = f->start;
         f->n_held = 0;
-        r = cache->oss->ops->get(cache->oss, *key, f->whole ? 0 : f->base_offset,
-                                 f->whole ? OSS_WHOLE : f->end - f->start, *etag ? etag : NULL, &sink, NULL, &err);
+        r = cache->oss->ops->get(cache->oss, f->key, f->whole ? 0 : f->base_offset,
+                                 f->whole ? OSS_WHOLE : f->end - f->start, *f->etag ? f->etag : NULL, &sink, NULL,
+                                 &f->err);
         if (!r && f->pos != f->end) {
-            snprintf(err.message, sizeof(err.message), "the object is shorter than it was said to be");
+            snprintf(f->err.message, sizeof(f->err.message), "the object is shorter than it was said to be");
             r = -EIO;
         }
     }
-    if ((r == -ESTALE || r == -ENOENT) && base_moved(f, *key, etag))
-        return 0; /* renamed meanwhile: the readers look again */
-    if (r)
-        cache_log_error("reading", *key, &err);
     return r;
 }
 
@@ -259,17 +279,21 @@ static int believe_whole(struct fetch *f)
     return r;
 }
 
-static void fetch_now(struct fetch *f)
+static void fetch_end(struct fetch *f)
 {
     struct cfile *cf = f->cf;
     struct cache *cache = cf->cache;
+    const char *key = f->key;
     struct list served;
-    char *key = NULL;
-    int r = f->kept && keep_believe(cf, f->start, f->end) ? 0 : run(f, &key);
+    int r = f->r;
 
+    if (key && (r == -ESTALE || r == -ENOENT) && !still_wanted(f))
+        r = 0; /* the readers look again */
+    if (key && r)
+        log_failed(f);
     list_init(&served);
     pthread_mutex_lock(&cf->mu);
-    if (!r && f->whole)
+    if (!f->r && f->whole)
         r = believe_whole(f);
     list_del(&f->link);
     pthread_mutex_unlock(&cf->mu);
@@ -286,11 +310,33 @@ static void fetch_now(struct fetch *f)
     wake(&served, r);
     if (f->counted)
         evict_fetched(cf, f->counted, f->beyond);
-    free(key);
+    free(f->key);
     free(f->held);
     free(f);
     cfile_release(cf);
     cache_busy(cache, -1);
+}
+
+static void end_run(struct job *job)
+{
+    fetch_end(list_entry(job, struct fetch, job));
+}
+
+static void fetch_replaced(void *arg, int r)
+{
+    struct fetch *f = arg;
+
+    (void)r;
+    f->job.run = end_run;
+    pool_submit(f->cf->cache->pool, POOL_META, &f->job);
+}
+
+static void fetch_now(struct fetch *f)
+{
+    f->r = f->kept && keep_believe(f->cf, f->start, f->end) ? 0 : run(f);
+    if (f->key && (f->r == -ESTALE || f->r == -ENOENT) && replace_await(f->cf, f->key, fetch_replaced, f))
+        return;
+    fetch_end(f);
 }
 
 static void fetch_room(void *arg, int r)

@@ -273,7 +273,7 @@ static void rekey_files(struct dir_rename *d)
         if (d->n_children)
             child = bsearch(cf->key, d->children, d->n_children, sizeof(*d->children), by_from);
         if (key)
-            cfile_rekey(cf, key);
+            cfile_rekey(cf, key, NULL);
         pthread_mutex_lock(&cf->mu);
         if (child && cf->object && (info = oinfo_clone(cf->object))) {
             memcpy(info->etag, child->new_etag, sizeof(info->etag));
@@ -307,7 +307,7 @@ static void turn_away(struct dir_rename *d)
         if (empty)
             cfile_orphan(files[i]);
         if (key)
-            cfile_rekey(files[i], key);
+            cfile_rekey(files[i], key, NULL);
         free(key);
         cfile_release(files[i]);
     }
@@ -436,6 +436,8 @@ static void undo(struct dir_rename *d)
 static void finish(struct dir_rename *d)
 {
     repoint_sharers(d);
+    for (size_t i = 0; i < d->n_holds; i++)
+        replace_begin(d->holds[i].cf);
     d->r = delete_children(d, true);
     if (d->r) {
         /* Some are under both names now: nothing is lost, the user is told, and the bucket is asked anew. */
@@ -463,6 +465,8 @@ static void finish_run(struct job *job)
         undo(d);
     else
         finish(d);
+    for (size_t i = 0; i < d->n_holds; i++)
+        replace_end(d->holds[i].cf);
     dir_end(d);
 }
 

@@ -91,7 +91,16 @@ static int pin_mtime(struct upload *u)
     return appendable ? attr_mtime_for_size(&u->headers, u->size) : 0;
 }
 
-/* What is there now becomes the plan. -EINPROGRESS: not in the middle of a write, in a moment. */
+/* Is the object to be replaced, and were those who stand in it not told yet? mu held. */
+static bool is_unsaved(const struct upload *u)
+{
+    return !u->saved && u->cf->object && u->cf->data_gen > u->cf->data_sent_gen;
+}
+
+/*
+ * What is there now becomes the plan. -EINPROGRESS: not in the middle of a write, in a moment. -EBUSY: the content was
+ * changed since it was last looked at, and other files stand in the object that is there (share.c).
+ */
 static int prepare(struct upload *u)
 {
     struct cfile *cf = u->cf;
@@ -100,10 +109,11 @@ static int prepare(struct upload *u)
     /* Behind io: whoever has marked a write in the journal has written it, and COMMIT speaks of it. */
     pthread_rwlock_wrlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
-    if (append_unfinished(cf)) {
+    if (append_unfinished(cf) || is_unsaved(u)) {
+        r = is_unsaved(u) ? -EBUSY : -EINPROGRESS;
         pthread_mutex_unlock(&cf->mu);
         pthread_rwlock_unlock(&cf->io);
-        return -EINPROGRESS;
+        return r;
     }
     u->appended = (struct appended){0};
     cf->upload_queued = false;
@@ -164,13 +174,47 @@ static int prepare(struct upload *u)
 static void finish(struct upload *u);
 static void advance(struct upload *u);
 
+static void start(struct upload *u, int r);
 static void start_run(struct job *job);
+
+static void start_saved(void *arg, int r)
+{
+    struct upload *u = arg;
+
+    u->saved = true;
+    start(u, r ? r : u->r);
+}
+
+/*
+ * The content was changed while the upload was on its way to its plan. One that is beginning anew does not wait for
+ * other files' uploads, which may wait for it: another one comes in its place.
+ */
+static void save_first(struct upload *u, int r)
+{
+    struct cfile *cf = u->cf;
+    bool anew;
+
+    pthread_mutex_lock(&cf->mu);
+    anew = cf->upload_gen != 0;
+    pthread_mutex_unlock(&cf->mu);
+    u->r = anew && !r ? -EAGAIN : r;
+    if (anew)
+        finish(u);
+    else
+        share_save(cf, start_saved, u);
+}
 
 /* Plans, and goes to work; `r`: it is known already that it fails with this, for the reason in u->err. */
 static void start(struct upload *u, int r)
 {
-    int planned = prepare(u);
+    int planned;
 
+    replace_end(u->cf); /* it may begin anew */
+    planned = prepare(u);
+    if (planned == -EBUSY) {
+        save_first(u, r);
+        return;
+    }
     if (planned == -EINPROGRESS) {
         u->r = r;
         u->clarify.run = start_run;
@@ -201,6 +245,14 @@ static void step_ended(struct upload *u, int r, const struct oss_error *err)
     advance(u);
 }
 
+static void step_again(void *arg, int r)
+{
+    struct step_job *s = arg;
+
+    (void)r;
+    pool_submit(s->u->cf->cache->uploads, POOL_BULK, &s->job);
+}
+
 static void step_run(struct job *job)
 {
     struct step_job *s = list_entry(job, struct step_job, job);
@@ -210,6 +262,11 @@ static void step_run(struct job *job)
     bool known = upload_part_here(u, s->index) || upload_part_had(u, s->index);
     int r = known ? 0 : upload_step(u, s->index, &err);
 
+    if (r == -EINPROGRESS) {
+        if (!upload_await_base(u, s->index, step_again, s))
+            step_again(s, 0);
+        return;
+    }
     if (!r && upload_phase(step->kind) == 2 && !u->copy_only && !known) {
         pthread_mutex_lock(&u->cf->mu);
         journal_part(u->cf, step->offset, &u->parts[s->index]);
@@ -661,6 +718,7 @@ static void file_ended(struct upload *u, struct oinfo *info, bool gone)
     if (u->r)
         note_unclear(u);
     settle(u, info, u->r);
+    replace_end(cf);
     if (refresh)
         refresh_later(cf, info);
     if (gone)
@@ -714,8 +772,10 @@ static void finish(struct upload *u)
     if (!u->r)
         log_sent(u);
     /* The same bytes under a new ETag. */
-    if (!u->r && !u->copy_only && u->source && upload_has_step(u, STEP_COPY_SELF))
+    if (!u->r && !u->copy_only && u->source && upload_has_step(u, STEP_COPY_SELF)) {
+        share_fence(cf);
         share_repoint(cf->cache, u->target, u->source->etag, u->target, info->etag);
+    }
     if (u->copy_only) {
         pthread_mutex_lock(&cf->mu);
         progress_end(cf);
@@ -825,10 +885,9 @@ static void clarify_run(struct job *job)
     start(u, r);
 }
 
-/* No other file needs the object that is there. */
-static void upload_saved(void *arg, int r)
+/* Goes to its plan; behind a question when it is not clear what the bucket has. */
+static void start_clear(struct upload *u, int r)
 {
-    struct upload *u = arg;
     struct cfile *cf = u->cf;
     bool unclear;
 
@@ -843,6 +902,14 @@ static void upload_saved(void *arg, int r)
     start(u, r);
 }
 
+static void upload_saved(void *arg, int r)
+{
+    struct upload *u = arg;
+
+    u->saved = true;
+    start_clear(u, r);
+}
+
 static void upload_begin(struct change *change)
 {
     struct upload *u = list_entry(change, struct upload, change);
@@ -852,7 +919,7 @@ static void upload_begin(struct change *change)
 
     pthread_mutex_lock(&cf->mu);
     unneeded = cf->orphan || cf->gen == cf->sent_gen;
-    replaces = cf->object && cf->data_gen > cf->data_sent_gen;
+    replaces = is_unsaved(u);
     if (unneeded)
         cf->upload_queued = false;
     settles = !unneeded && segment_settle(cf, change);
@@ -868,7 +935,7 @@ static void upload_begin(struct change *change)
     if (replaces)
         share_save(cf, upload_saved, u);
     else
-        upload_saved(u, 0);
+        start_clear(u, 0);
 }
 
 bool cfile_upload_want(struct cfile *cf)

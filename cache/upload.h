@@ -59,6 +59,7 @@ struct upload {
     bool attrs_left;       /* they have changed since Initiate, and are sent by the next upload */
     bool rebased;          /* has started over once already */
     bool begun_anew;       /* so has it because its multipart upload was gone */
+    bool saved;            /* no other file needs the object that is there (share.c) */
     struct stream *stream; /* the one that it has taken over, or NULL */
     bool by_hand;          /* the service does not copy this object: its bytes go through here */
     unsigned turns;        /* how often an append has begun anew on another object */
@@ -111,9 +112,12 @@ int upload_request_headers(struct upload *u, enum headers_kind kind, struct kvli
 
 /*
  * Carries out step i of the plan, on a worker: 0 or a negative errno with its cause in `err`. -EAGAIN: the file was
- * cut off meanwhile, the upload is to begin anew.
+ * cut off meanwhile, or written over where it was to be copied: the upload is to begin anew. -EINPROGRESS: what it
+ * copies from is being moved or replaced by ourselves: the step is to be carried out once more, behind
+ * upload_await_base(): true when `done` is called for that, false when there is nothing to wait for (any more).
  */
 int upload_step(struct upload *u, size_t i, struct oss_error *err);
+bool upload_await_base(struct upload *u, size_t i, cache_done *done, void *arg);
 
 /* Was the file cut off before `end` since the plan was made? */
 bool upload_was_cut(struct cfile *cf, uint64_t end);

@@ -217,7 +217,10 @@ static int run_initiate(struct upload *u, struct oss_error *err)
     return r;
 }
 
-/* Where a base stands now, and the ETag that ties a copy to it. 0, -ESTALE, -ENOMEM. */
+/*
+ * Where a base stands now, and the ETag that ties a copy to it. 0; -EAGAIN when all that stood in it was written over or
+ * cut off since the plan was made; -ENOMEM.
+ */
 static int find_base(struct cfile *cf, int id, char **key, char etag[OSS_ETAG_SIZE], bool *foreign)
 {
     const struct base *base;
@@ -228,38 +231,25 @@ static int find_base(struct cfile *cf, int id, char **key, char etag[OSS_ETAG_SI
     *foreign = base && base->foreign;
     memcpy(etag, base ? base->info->etag : "", base ? OSS_ETAG_SIZE : 1);
     pthread_mutex_unlock(&cf->mu);
-    return !base ? -ESTALE : *key ? 0 : -ENOMEM;
-}
-
-/* Is the object `key` being changed here just now? Then the file learns in a moment where it is. */
-static bool in_motion(struct cache *cache, const char *key)
-{
-    struct cfile *cf = cfile_find(cache, key);
-    bool moving;
-
-    if (!cf)
-        return false;
-    pthread_mutex_lock(&cf->mu);
-    moving = !list_empty(&cf->changes);
-    pthread_mutex_unlock(&cf->mu);
-    cfile_release(cf);
-    return moving;
+    return !base ? -EAGAIN : *key ? 0 : -ENOMEM;
 }
 
 /*
- * A copy from a base was refused because the object is gone or another one: -EAGAIN when we have moved it ourselves;
+ * A copy from a base was refused because the object is gone or another one: -EINPROGRESS when that is our own doing;
  * else -ESTALE, and what is known of its name is asked for anew.
  */
 static int base_is_stale(struct cfile *cf, int id, const char *key, const char *etag, bool foreign)
 {
+    /* In this order: when it is over, the file has been told where the base is now. */
+    bool replacing = foreign && replace_under_way(cf, key);
     char *now, now_etag[OSS_ETAG_SIZE];
-    bool moved = find_base(cf, id, &now, now_etag, &foreign) == 0 && (strcmp(now, key) || strcmp(now_etag, etag));
+    bool moved = find_base(cf, id, &now, now_etag, &foreign) || strcmp(now, key) || strcmp(now_etag, etag);
     const char *name;
     char *dir;
 
     free(now);
-    if (foreign && (moved || in_motion(cf->cache, key)))
-        return -EAGAIN;
+    if (replacing || moved)
+        return -EINPROGRESS;
     if (foreign && !key_split(key, &dir, &name)) {
         meta_forget(cf->cache->meta, dir, name);
         free(dir);
@@ -473,6 +463,19 @@ static int check_again(struct upload *u, struct oss_error *err)
     return r;
 }
 
+bool upload_await_base(struct upload *u, size_t i, cache_done *done, void *arg)
+{
+    char *key, etag[OSS_ETAG_SIZE];
+    bool foreign;
+    bool waits = !find_base(u->cf, u->plan.steps[i].base, &key, etag, &foreign);
+
+    if (waits && !u->copy_only)
+        replace_end(u->cf); /* nobody is to wait for who waits */
+    waits = waits && replace_await(u->cf, key, done, arg);
+    free(key);
+    return waits;
+}
+
 int upload_step(struct upload *u, size_t i, struct oss_error *err)
 {
     const struct plan_step *step = &u->plan.steps[i];
@@ -487,6 +490,8 @@ int upload_step(struct upload *u, size_t i, struct oss_error *err)
         return r;
     if (upload_phase(step->kind) != 2)
         attr_store_forget(u->cf->cache->attrs, u->target);
+    if (upload_phase(step->kind) != 2 && step->kind != STEP_INITIATE && !u->copy_only)
+        replace_begin(u->cf);
     switch (step->kind) {
     case STEP_PUT:
         return send(u, step, NULL, err);

@@ -108,6 +108,12 @@ static void open_known(struct call *call, struct oinfo *info)
         return;
     if (!r && !(cf = cfile_open(fs->cache, key, info, NULL, writable)))
         r = -ENOMEM;
+    if (!r && cfile_too_late(cf)) {
+        cfile_close(cf, writable);
+        if (!cache_await_name(fs->cache, key, open_again, call))
+            open_again(call, 0);
+        return;
+    }
     if (!r && (call->set & O_TRUNC) && (r = cfile_truncate(cf, 0)))
         cfile_close(cf, writable);
     file = r ? NULL : file_new(fs, call->inode, cf, writable);

@@ -47,12 +47,14 @@ struct fake_oss {
     bool has_fault;
     unsigned seen, met; /* requests that match the fault since it was set; of these those that met it */
     unsigned requests[OSS_OPS + 1];
-    bool shut;
-    enum oss_op shut_op;
-    enum fake_gate shut_gate;
+    struct {
+        bool shut;
+        enum fake_gate where;
+    } gates[OSS_OPS];
     unsigned standing;
     unsigned long next_id;
-    bool no_appendable_copies;
+    bool no_appendable_copies, rename_copies;
+    unsigned copies;
     fake_published *published;
     void *arg;
 };
@@ -67,10 +69,10 @@ static struct fake_oss *of(struct oss *oss)
 static void gate(struct fake_oss *fake, enum oss_op op, enum fake_gate where)
 {
     pthread_mutex_lock(&fake->mu);
-    if (fake->shut && fake->shut_op == op && fake->shut_gate == where) {
+    if (fake->gates[op].shut && fake->gates[op].where == where) {
         fake->standing++;
         pthread_cond_broadcast(&fake->cond);
-        while (fake->shut)
+        while (fake->gates[op].shut)
             pthread_cond_wait(&fake->cond, &fake->mu);
         fake->standing--;
     }
@@ -163,16 +165,24 @@ unsigned fake_oss_requests(struct fake_oss *fake, enum oss_op op)
 void fake_oss_shut(struct fake_oss *fake, enum oss_op op, enum fake_gate where)
 {
     pthread_mutex_lock(&fake->mu);
-    fake->shut = true;
-    fake->shut_op = op;
-    fake->shut_gate = where;
+    fake->gates[op].shut = true;
+    fake->gates[op].where = where;
+    pthread_mutex_unlock(&fake->mu);
+}
+
+void fake_oss_open_one(struct fake_oss *fake, enum oss_op op)
+{
+    pthread_mutex_lock(&fake->mu);
+    fake->gates[op].shut = false;
+    pthread_cond_broadcast(&fake->cond);
     pthread_mutex_unlock(&fake->mu);
 }
 
 void fake_oss_open(struct fake_oss *fake)
 {
     pthread_mutex_lock(&fake->mu);
-    fake->shut = false;
+    for (size_t i = 0; i < OSS_OPS; i++)
+        fake->gates[i].shut = false;
     pthread_cond_broadcast(&fake->cond);
     pthread_mutex_unlock(&fake->mu);
 }
@@ -331,6 +341,13 @@ void fake_oss_refuse_appendable_copies(struct fake_oss *fake, bool refuse)
 {
     pthread_mutex_lock(&fake->mu);
     fake->no_appendable_copies = refuse;
+    pthread_mutex_unlock(&fake->mu);
+}
+
+void fake_oss_rename_copies(struct fake_oss *fake, bool rename)
+{
+    pthread_mutex_lock(&fake->mu);
+    fake->rename_copies = rename;
     pthread_mutex_unlock(&fake->mu);
 }
 
@@ -595,6 +612,8 @@ static int fake_copy(struct oss *oss, const char *from, const char *to, const st
             (acl && kv_set(&headers, "x-oss-object-acl", acl)))
             abort();
         memcpy(etag, o->etag, sizeof(etag));
+        if (fake->rename_copies)
+            snprintf(etag, sizeof(etag), "COPY-%u", ++fake->copies);
         data = malloc(o->size + 1);
         memcpy(data, o->data, o->size);
         describe(publish(fake, to, data, o->size, &headers, etag,

@@ -49,10 +49,11 @@ unsigned fake_oss_faults_met(struct fake_oss *fake);
 /* Requests since the bucket was made, those that failed included. */
 unsigned fake_oss_requests(struct fake_oss *fake, enum oss_op op);
 
-/* Requests of `op` stop at `gate` until it is opened again. */
+/* Requests of `op` stop at `gate` until it, or all gates, are opened again. */
 void fake_oss_shut(struct fake_oss *fake, enum oss_op op, enum fake_gate gate);
+void fake_oss_open_one(struct fake_oss *fake, enum oss_op op);
 void fake_oss_open(struct fake_oss *fake);
-/* Waits, for at most ten seconds, until `n` requests stand at the gate. */
+/* Waits, for at most ten seconds, until `n` requests stand at gates. */
 bool fake_oss_wait(struct fake_oss *fake, unsigned n);
 
 /* What another host does. Headers may be NULL. 0 or -ENOMEM. */
@@ -65,6 +66,8 @@ void fake_oss_remove(struct fake_oss *fake, const char *key);
 
 /* Are appendable objects refused as the source of copies, but for a change of their own metadata? */
 void fake_oss_refuse_appendable_copies(struct fake_oss *fake, bool refuse);
+/* Does a copy have an ETag of its own, although its bytes are the same? */
+void fake_oss_rename_copies(struct fake_oss *fake, bool rename);
 /* Is the object appendable? */
 bool fake_oss_appendable(struct fake_oss *fake, const char *key);
 
