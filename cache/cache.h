@@ -155,7 +155,8 @@ bool cache_await_name(struct cache *cache, const char *key, cache_done *done, vo
 
 /*
  * Asked of an open of a file that was looked up before: is its removal or rename under way, which may not have seen
- * this open, or is it gone by now? Then the open is to be ended, cache_await_name() asked, and the name looked up anew.
+ * this open, or is it gone by now? Then the open is to be ended, cache_await_name() asked, and the name looked up
+ * anew.
  */
 bool cfile_too_late(struct cfile *cf);
 

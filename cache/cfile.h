@@ -289,8 +289,8 @@ void cfile_timer_start(struct cfile *cf);
 void cfile_changed(struct cfile *cf, enum cfile_event event);
 
 /*
- * The file gets the name `key`, which no other cfile in the table has but `other` (or NULL): that one is an orphan from
- * the same moment on, as by cfile_orphan().
+ * The file gets the name `key`, which no other cfile in the table has but `other` (or NULL): that one is an orphan
+ * from the same moment on, as by cfile_orphan().
  */
 void cfile_rekey(struct cfile *cf, const char *key, struct cfile *other);
 
@@ -396,8 +396,8 @@ void share_fence(struct cfile *owner);
 void replace_begin(struct cfile *cf);
 void replace_end(struct cfile *cf);
 /*
- * The object `key`, in which `cf` stands in part, was found gone or another. true: it is being replaced here just now,
- * and `done` is called when that is over, maybe at once: then it is to be looked at again. No lock held.
+ * The object `key`, in which `cf` stands in part, was found gone or another. true: it is being replaced here just
+ * now, and `done` is called when that is over, maybe at once: then it is to be looked at again. No lock held.
  */
 bool replace_await(struct cfile *cf, const char *key, cache_done *done, void *arg);
 /* The same question alone. */

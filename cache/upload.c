@@ -97,9 +97,29 @@ static bool is_unsaved(const struct upload *u)
     return !u->saved && u->cf->object && u->cf->data_gen > u->cf->data_sent_gen;
 }
 
+/* Of the plan as it is now; none is started. false: no memory. */
+static bool jobs_new(struct upload *u)
+{
+    free(u->jobs);
+    free(u->parts);
+    u->jobs = calloc(u->plan.n + 1, sizeof(*u->jobs));
+    u->parts = calloc(u->plan.n + 1, sizeof(*u->parts));
+    u->next = u->done = 0;
+    u->running = 1; /* whoever calls advance() */
+    return u->jobs && u->parts;
+}
+
+/* Why it may not be planned now, as prepare() answers it, or 0. mu held. */
+static int not_yet(const struct upload *u)
+{
+    if (is_unsaved(u))
+        return -EBUSY;
+    return append_unfinished(u->cf) ? -EINPROGRESS : 0;
+}
+
 /*
- * What is there now becomes the plan. -EINPROGRESS: not in the middle of a write, in a moment. -EBUSY: the content was
- * changed since it was last looked at, and other files stand in the object that is there (share.c).
+ * What is there now becomes the plan. -EINPROGRESS: not in the middle of a write, in a moment. -EBUSY: the content
+ * was changed since it was last looked at, and other files stand in the object that is there (share.c).
  */
 static int prepare(struct upload *u)
 {
@@ -109,8 +129,8 @@ static int prepare(struct upload *u)
     /* Behind io: whoever has marked a write in the journal has written it, and COMMIT speaks of it. */
     pthread_rwlock_wrlock(&cf->io);
     pthread_mutex_lock(&cf->mu);
-    if (append_unfinished(cf) || is_unsaved(u)) {
-        r = is_unsaved(u) ? -EBUSY : -EINPROGRESS;
+    r = not_yet(u);
+    if (r) {
         pthread_mutex_unlock(&cf->mu);
         pthread_rwlock_unlock(&cf->io);
         return r;
@@ -147,14 +167,8 @@ static int prepare(struct upload *u)
     cf->error = 0;
     cf->absent = false;
     cfile_check(cf);
-    free(u->jobs);
-    free(u->parts);
-    u->jobs = calloc(u->plan.n + 1, sizeof(*u->jobs));
-    u->parts = calloc(u->plan.n + 1, sizeof(*u->parts));
-    u->next = u->done = 0;
-    u->running = 1; /* whoever calls advance() */
-    if (!r)
-        r = u->jobs && u->parts ? 0 : -ENOMEM;
+    if (!jobs_new(u) && !r)
+        r = -ENOMEM;
     if (!r)
         r = upload_parts_take(u);
     /* What a stream has sent of it counts. */

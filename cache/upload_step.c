@@ -218,8 +218,8 @@ static int run_initiate(struct upload *u, struct oss_error *err)
 }
 
 /*
- * Where a base stands now, and the ETag that ties a copy to it. 0; -EAGAIN when all that stood in it was written over or
- * cut off since the plan was made; -ENOMEM.
+ * Where a base stands now, and the ETag that ties a copy to it. 0; -EAGAIN when all that stood in it was written over
+ * or cut off since the plan was made; -ENOMEM.
  */
 static int find_base(struct cfile *cf, int id, char **key, char etag[OSS_ETAG_SIZE], bool *foreign)
 {

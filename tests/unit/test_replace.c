@@ -1,6 +1,6 @@
 /*
- * An object is replaced, moved or deleted by ourselves while somebody here still asks for it: nobody is told that it is
- * another host's doing. Every case is a moment that requests held at a gate make as long as it takes.
+ * An object is replaced, moved or deleted by ourselves while somebody here still asks for it: nobody is told that it
+ * is another host's doing. Every case is a moment that requests held at a gate make as long as it takes.
  */
 #include "cache_rig.h"
 
@@ -270,7 +270,8 @@ static void test_sharer_while_content_follows(void **state)
 
 /* ------------------------------------------------------------------------------------------------ opening */
 
-/* An open that comes when the removal has looked who holds the file, and one that comes with what was known before. */
+/* An open that comes when the removal has looked who holds the file, and one that comes with what was known before.
+ */
 static void test_open_while_removed(void **state)
 {
     struct rig_call *removed, *waited = rig_call_new();
