@@ -125,6 +125,9 @@ void cache_free(struct cache *cache)
 {
     if (!cache)
         return;
+    pthread_mutex_lock(&cache->mu);
+    cache->draining = true; /* nothing is tried again */
+    pthread_mutex_unlock(&cache->mu);
     if (cache->pool)
         pool_free(cache->pool); /* runs the timers that are left, which find nothing to do */
     cache->pool = NULL;

@@ -3,6 +3,7 @@
 #include "hidden.h"
 #include "keep.h"
 #include "rename_intent.h"
+#include "strays.h"
 
 #include "../oss/base_log.h"
 
@@ -129,20 +130,11 @@ struct orphan {
     struct change change;
     struct job job;
     struct cache *cache;
-    time_t intent; /* 0: the id is known */
+    struct stray *stray; /* what is noted of it until it is gone */
+    time_t intent;       /* 0: the id is known */
     char id[OSS_UPLOADID_SIZE];
     char key[];
 };
-
-static void abort_one(struct cache *cache, const char *key, const char *id)
-{
-    struct oss_error err = {0};
-
-    if (cache->oss->ops->abort(cache->oss, key, id, &err))
-        cache_log_error("aborting an upload that was left behind", key, &err);
-    else
-        log_info("aborted the upload %s of %s that was left behind", id, key);
-}
 
 /* Until it is gone, an upload that a stream of the file began would be taken for it. */
 static void count_stray(struct orphan *o, int n)
@@ -162,15 +154,18 @@ static void orphan_run(struct job *job)
     struct oss_error err = {0};
 
     if (!o->intent) {
-        abort_one(cache, o->key, o->id);
+        log_info("aborting the upload %s of %s that was left behind", o->id, o->key);
+        stray_abort(o->stray);
     } else if (cache->oss->ops->list_uploads(cache->oss, o->key, NULL, NULL, &list, &err)) {
         cache_log_error("looking for an upload that was left behind", o->key, &err);
+        stray_leave(o->stray);
     } else {
         /* Ours only if the key is the same to the letter and it began when we said we would begin one. */
         for (size_t i = 0; i < list.n; i++)
             if (!strcmp(list.entries[i].key, o->key) && list.entries[i].initiated >= o->intent - CLOCK_MARGIN &&
                 list.entries[i].initiated <= o->intent + CLOCK_MARGIN)
-                abort_one(cache, o->key, list.entries[i].id);
+                upload_abort(cache, o->key, list.entries[i].id);
+        stray_end(o->stray);
     }
     oss_upload_list_free(&list);
     count_stray(o, -1);
@@ -185,15 +180,18 @@ static void orphan_begin(struct change *change)
     pool_submit(o->cache->pool, POOL_META, &o->job);
 }
 
-static void abort_later(struct cache *cache, const char *key, const char *id, time_t intent)
+/* Takes over what is noted of it. */
+static void abort_noted(struct cache *cache, const char *key, const char *id, time_t intent, struct stray *stray)
 {
     struct orphan *o = calloc(1, sizeof(*o) + strlen(key) + 1);
     struct cfile *cf = o ? cfile_obtain(cache, key, NULL) : NULL;
 
     if (!cf) {
+        stray_leave(stray);
         free(o);
         return;
     }
+    o->stray = stray;
     strcpy(o->key, key);
     strcpy(o->id, id);
     o->cache = cache;
@@ -204,6 +202,18 @@ static void abort_later(struct cache *cache, const char *key, const char *id, ti
     count_stray(o, 1);
     cfile_change(cf, &o->change);
     cfile_release(cf);
+}
+
+static void abort_later(struct cache *cache, const char *key, const char *id, time_t intent)
+{
+    struct stray *stray;
+
+    /* The journal goes at once, and the daemon may too. */
+    if (stray_begin(cache, key, intent, &stray))
+        return;
+    if (*id)
+        stray_named(stray, id);
+    abort_noted(cache, key, id, intent, stray);
 }
 
 /* Those that were given up before the last one. */
@@ -502,6 +512,7 @@ int cache_recover(struct cache *cache)
     if (snprintf(path, sizeof(path), "%s/data", cache->config.state_dir) >= (int)sizeof(path))
         return -ENAMETOOLONG;
     rename_recover(cache); /* first: it tells the names of files that are unsent */
+    strays_recover(cache, abort_noted);
     r = read_names(path, &names, &n);
     for (size_t i = 0; i < n; i++) {
         size_t len = strlen(names[i]);

@@ -2,6 +2,7 @@
 
 #include "append.h"
 #include "hidden.h"
+#include "strays.h"
 
 #include "../oss/base_log.h"
 
@@ -75,17 +76,12 @@ struct stream *stream_new(struct cfile *cf, bool segment)
 void stream_end(struct stream *st)
 {
     struct cfile *cf = st->cf;
-    struct oss *oss = cf->cache->oss;
     struct cache *cache = cf->cache;
     bool counted = st->counted;
     struct change *next = NULL;
-    struct oss_error err;
 
-    if (!st->completed && *st->id && oss->ops->abort(oss, st->key, st->id, &err)) {
-        cache_log_error("aborting the upload", st->key, &err);
-        if (st->segment)
-            hidden_unsure(cache, st->key);
-    }
+    if (!st->completed && *st->id)
+        upload_abort(cache, st->key, st->id);
     pthread_mutex_lock(&cf->mu);
     if (st->segment)
         next = segment_ended(st);
@@ -368,8 +364,8 @@ static void initiate_run(struct job *job)
         r = initiate_headers(cf->cache, st->key, tagged, &st->headers, &headers, &opts.forbid_overwrite, &err);
     if (!r)
         r = oss->ops->initiate(oss, st->key, &opts, id, &err);
-    if (st->segment && err.ambiguous)
-        hidden_unsure(cf->cache, st->key);
+    if (err.ambiguous)
+        upload_unknown(cf->cache, st->key);
     pthread_mutex_lock(&cf->mu);
     st->initiating = false;
     if (!r) {

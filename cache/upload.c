@@ -7,7 +7,7 @@
  * for a retry with growing pauses.
  */
 #include "append.h"
-#include "hidden.h"
+#include "strays.h"
 
 #include "../oss/base_log.h"
 #include "../oss/base_time.h"
@@ -682,16 +682,16 @@ static void log_sent(const struct upload *u)
  */
 static void end_upload(struct upload *u)
 {
-    struct oss *oss = u->cf->cache->oss;
     struct stream *st = u->stream;
-    struct oss_error ignored;
     bool own = !st || strcmp(st->id, u->upload_id);
 
-    if (own && !u->completed && *u->upload_id && oss->ops->abort(oss, u->target, u->upload_id, &ignored)) {
-        cache_log_error("aborting the upload", u->target, &ignored);
-        if (hidden_is(u->cf->cache, u->target))
-            hidden_unsure(u->cf->cache, u->target);
-    }
+    if (u->stray && u->completed)
+        stray_end(u->stray);
+    else if (u->stray)
+        stray_abort(u->stray);
+    else if (own && !u->completed && *u->upload_id)
+        upload_abort(u->cf->cache, u->target, u->upload_id);
+    u->stray = NULL;
     if (own || u->completed)
         drop_resume(u);
     *u->upload_id = '\0';

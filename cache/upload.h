@@ -66,6 +66,7 @@ struct upload {
     struct appended appended;
     bool unsure; /* the source was changed by another host: what the copy carries is not known */
     char upload_id[OSS_UPLOADID_SIZE];
+    struct stray *stray;    /* of a copy: what is noted of its multipart upload, or NULL */
     struct oss_part *parts; /* by index of the step */
     struct oss_object result;
     struct oinfo *source;   /* the object as it was when the plan was made, or NULL */

@@ -9,6 +9,7 @@
  */
 #include "append.h"
 #include "hidden.h"
+#include "strays.h"
 
 #include "../oss/base_log.h"
 #include "../oss/crc64.h"
@@ -204,10 +205,18 @@ static int run_initiate(struct upload *u, struct oss_error *err)
         r = journal_intent(cf);
         pthread_mutex_unlock(&cf->mu);
     }
+    if (!r && u->copy_only && !hidden_is(cf->cache, u->target))
+        r = stray_begin(cf->cache, u->target, time(NULL), &u->stray);
     if (!r)
         r = oss->ops->initiate(oss, u->target, &opts, u->upload_id, err);
-    if (err->ambiguous && hidden_is(cf->cache, u->target))
-        hidden_unsure(cf->cache, u->target);
+    if (err->ambiguous)
+        upload_unknown(cf->cache, u->target);
+    if (r && u->stray) {
+        stray_end(u->stray);
+        u->stray = NULL;
+    }
+    if (!r && u->stray)
+        r = stray_named(u->stray, u->upload_id);
     if (!r && !u->copy_only) {
         pthread_mutex_lock(&cf->mu);
         r = journal_upload(cf, u->upload_id);
