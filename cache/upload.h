@@ -125,6 +125,9 @@ bool upload_was_cut(struct cfile *cf, uint64_t end);
 
 bool upload_has_step(const struct upload *u, enum plan_step_kind kind);
 
+/* upload_result.c: what the object is now, all steps of the plan having ended well. NULL when out of memory. */
+struct oinfo *upload_result(const struct upload *u);
+
 /* Plans a copy to another key, of u->source as it is now. cf->mu held. 0 or a negative errno. */
 int upload_plan_copy(struct upload *u);
 
