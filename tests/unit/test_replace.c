@@ -302,6 +302,7 @@ static void test_open_while_removed(void **state)
 /* What was known before a rename over the file: it is opened as what it is now. */
 static void test_open_after_a_rename(void **state)
 {
+    struct rig_call *ended = rig_call_new();
     struct oinfo *info;
     struct cfile *cf;
 
@@ -310,6 +311,9 @@ static void test_open_after_a_rename(void **state)
     cfile_close(open_stored("f", SMALL), true);
     assert_int_equal(rig_lookup(&rig, "f", &info), 0);
     assert_int_equal(rig_rename(&rig, "g", "f"), 0);
+    if (!cache_await_name(rig.cache, "f", rig_done, ended)) /* it is answered a moment before it is over */
+        rig_done(ended, 0);
+    assert_int_equal(rig_wait(ended, "the rename's end"), 0);
     cf = cfile_open(rig.cache, "f", info, NULL, false);
     assert_false(cfile_too_late(cf));
     rig_expect_file(cf, other, SMALL);
