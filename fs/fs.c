@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +16,12 @@
 #include <unistd.h>
 
 #define CACHE_DEFAULT_MAX (10ULL << 30)
+
+/*
+ * Of the kernel for one reader, and so the size of its requests. Four times its default take a third off the cost of
+ * a read (measured); a reply of 1 MiB and its header pass no pipe of 1 MiB, and would be copied.
+ */
+#define READ_AHEAD_KB 512
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
@@ -222,12 +229,34 @@ int device_of(const char *path, dev_t *device)
     return 0;
 }
 
+/*
+ * Before the kernel's first request is answered: from then on the value is the smaller one of this and max_readahead.
+ * Only root may, and somebody may have set more. Without it reading costs more.
+ */
+static void read_ahead_raise(dev_t device)
+{
+    char path[80];
+    unsigned now;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(device), minor(device));
+    f = fopen(path, "r+e");
+    if (f && fscanf(f, "%u", &now) == 1 && now < READ_AHEAD_KB) {
+        rewind(f);
+        fprintf(f, "%d\n", READ_AHEAD_KB);
+    }
+    if (!f || fclose(f))
+        log_debug("%s: %s", path, strerror(errno));
+}
+
 void fs_mounted(struct fs *fs, const char *mountpoint)
 {
     int r = device_of(mountpoint, &fs->device);
 
     if (r < 0)
         log_info("the device of %s: %s", mountpoint, strerror(-r));
+    else
+        read_ahead_raise(fs->device);
 }
 
 struct cache *fs_cache(struct fs *fs)

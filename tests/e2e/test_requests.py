@@ -262,6 +262,14 @@ def test_read_small_file(server, mount):
     assert server.counters() == {"GetObject": 1}
 
 
+def test_kernel_reads_ahead(m):
+    """Where the daemon may say so (as root), the kernel asks for 512 KiB at a time, not for 128."""
+    device = os.stat(m.path).st_dev
+    path = "/sys/class/bdi/%d:%d/read_ahead_kb" % (os.major(device), os.minor(device))
+    with open(path, encoding="ascii") as f:
+        assert int(f.read()) >= (512 if os.access(path, os.W_OK) else 1)
+
+
 def test_read_own_file(server, m):
     """What was just written is still here."""
     write_file(m.p("f"), blob(300000))
