@@ -1,5 +1,6 @@
 /* The file system as a whole: made, connected to the kernel, drained, freed. */
 #include "fs_internal.h"
+#include "mountpoint.h"
 
 #include "../cache/headers.h"
 
@@ -19,9 +20,9 @@
 
 /*
  * Of the kernel for one reader, and so the size of its requests. Four times its default take a third off the cost of
- * a read (measured); a reply of 1 MiB and its header pass no pipe of 1 MiB, and would be copied.
+ * a read (measured).
  */
-#define READ_AHEAD_KB 512
+#define READ_AHEAD_KB (MOUNTPOINT_MAX_READ >> 10)
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
@@ -31,6 +32,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
                   (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA |
                    FUSE_CAP_ASYNC_READ | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_WRITE);
     conn->max_write = REQUEST_MAX;
+    conn->max_read = MOUNTPOINT_MAX_READ;
     conn->max_readahead = REQUEST_MAX;
     conn->max_background = 64;
     conn->congestion_threshold = 48;
@@ -243,7 +245,7 @@ static void read_ahead_raise(dev_t device)
     f = fopen(path, "r+e");
     if (f && fscanf(f, "%u", &now) == 1 && now < READ_AHEAD_KB) {
         rewind(f);
-        fprintf(f, "%d\n", READ_AHEAD_KB);
+        fprintf(f, "%u\n", READ_AHEAD_KB);
     }
     if (!f || fclose(f))
         log_debug("%s: %s", path, strerror(errno));

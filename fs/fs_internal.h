@@ -14,7 +14,7 @@
 
 #include <pthread.h>
 
-#define REQUEST_MAX (1u << 20) /* bytes of a FUSE read or write */
+#define REQUEST_MAX (1u << 20) /* bytes of a FUSE write; of a read: MOUNTPOINT_MAX_READ */
 
 struct fs {
     struct oss *oss;

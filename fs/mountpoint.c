@@ -231,8 +231,9 @@ char *mountpoint_fuse_options(const struct options *o)
         *to++ = *s;
     }
     *to = '\0';
-    if (asprintf(&out, "fsname=%s,subtype=ossmount,default_permissions,%s%s%s%s", source, o->read_only ? "ro" : "rw",
-                 o->allow_other ? ",allow_other" : "", *o->kernel ? "," : "", o->kernel) < 0)
+    if (asprintf(&out, "fsname=%s,subtype=ossmount,default_permissions,max_read=%u,%s%s%s%s", source,
+                 MOUNTPOINT_MAX_READ, o->read_only ? "ro" : "rw", o->allow_other ? ",allow_other" : "",
+                 *o->kernel ? "," : "", o->kernel) < 0)
         out = NULL;
     free(source);
     return out;

@@ -118,13 +118,14 @@ static void test_fuse_options(void **state)
 
     (void)state;
     text = mountpoint_fuse_options(&o);
-    assert_string_equal(text, "fsname=photos:/a\\,b\\\\c,subtype=ossmount,default_permissions,rw");
+    assert_string_equal(text, "fsname=photos:/a\\,b\\\\c,subtype=ossmount,default_permissions,max_read=524288,rw");
     free(text);
     o.kernel = kernel;
     o.read_only = o.allow_other = true;
     text = mountpoint_fuse_options(&o);
-    assert_string_equal(text, "fsname=photos:/a\\,b\\\\c,subtype=ossmount,default_permissions,ro,allow_other,noatime,"
-                              "noexec");
+    assert_string_equal(
+        text, "fsname=photos:/a\\,b\\\\c,subtype=ossmount,default_permissions,max_read=524288,ro,allow_other,noatime,"
+              "noexec");
     free(text);
 }
 
