@@ -235,6 +235,8 @@ struct cache {
     struct list moving;    /* of struct moving */
     uint64_t cached_bytes; /* in data files of idle and open files */
     uint64_t fetching;     /* on their way from the bucket; may be in cached_bytes already */
+    uint64_t writing;      /* let in, and being written just now; may be in cached_bytes already */
+    uint64_t written;      /* how many such writes have ended */
     uint64_t next_file;
     uint64_t busy; /* changes, fetches and name questions under way */
     bool draining;
@@ -484,8 +486,15 @@ int evict_for_fetch(struct cfile *cf, uint64_t n);
 int evict_for_fetch_anyway(struct cfile *cf, uint64_t n, bool *beyond);
 /* They have come, are accounted for, and their readers have seen them; or they will not come. */
 void evict_fetched(struct cfile *cf, uint64_t n, bool beyond);
-/* May they be written to cf? Clean data of open files may go for it. 0 or -ENOSPC. */
+/*
+ * May they be written to cf? Clean data of open files may go for it. 0: they are counted, until evict_written();
+ * -ENOSPC. No lock held.
+ */
 int evict_for_write(struct cfile *cf, uint64_t n);
+/* The same, for somebody who will ask once more: nothing is counted. */
+int evict_could_write(struct cfile *cf, uint64_t n);
+/* They were written, or could not be. Those not `accounted` for are taken to be more of cf until they are. */
+void evict_written(struct cfile *cf, uint64_t n, bool accounted);
 
 /* -------------------------------------------------------------------------------------------- space.c */
 

@@ -123,16 +123,14 @@ static void move_mtime(struct timespec *mtime)
         mtime->tv_nsec = old.tv_nsec + 1;
 }
 
-/* `how`: of an append; NULL for a write at `offset`. */
-static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_t offset,
-                           const struct append_write *how)
+/* There is room. *count: by now it pays to look how much of it was taken. */
+static int write_inside(struct cfile *cf, const void *from, size_t n, uint64_t offset, const struct append_write *how,
+                        bool *count)
 {
-    int fd, r = evict_for_write(cf, n);
     uint64_t account = cf->cache->config.cache_size / 256;
-    bool streams = false, timer = false, count = true;
+    bool streams = false, timer = false;
+    int fd, r;
 
-    if (r)
-        return r;
     pthread_mutex_lock(&cf->mu);
     r = cfile_need_fd(cf);
     fd = cf->fd;
@@ -171,7 +169,7 @@ static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_
                 cf->plain_gen = cf->gen;
             streams = stream_wrote(cf, offset, n);
             cf->unaccounted += n;
-            count = cf->unaccounted >= (account < ACCOUNT_MAX ? account : ACCOUNT_MAX);
+            *count = cf->unaccounted >= (account < ACCOUNT_MAX ? account : ACCOUNT_MAX);
         }
         pthread_mutex_unlock(&cf->mu);
     }
@@ -180,8 +178,22 @@ static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_
         stream_begin(cf);
     if (timer)
         append_timer_start(cf);
+    return r;
+}
+
+/* `how`: of an append; NULL for a write at `offset`. */
+static ssize_t write_bytes(struct cfile *cf, const void *from, size_t n, uint64_t offset,
+                           const struct append_write *how)
+{
+    bool count = true;
+    int r = evict_for_write(cf, n);
+
+    if (r)
+        return r;
+    r = write_inside(cf, from, n, offset, how, &count);
     if (count)
         evict_account(cf);
+    evict_written(cf, n, count);
     return r ? r : (ssize_t)n;
 }
 

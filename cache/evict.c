@@ -61,28 +61,33 @@ void evict_begin(struct cache *cache)
         evict_shrink_to(cache, 0);
 }
 
-/* Who asks for room: what is on its way from the bucket is counted but for those who hold up an upload. */
-enum who { SOMEBODY, WRITER, FETCH };
+/*
+ * Who asks for room: what is on its way, from the bucket or from a program, is counted but for those who hold up an
+ * upload. A waiter is a writer that does not come yet.
+ */
+enum who { SOMEBODY, WRITER, WAITER, FETCH };
 
 /* How much there may be; writers leave some for those who read. */
 static uint64_t limit_for(const struct cache *cache, enum who who)
 {
     uint64_t size = cache->config.cache_size;
 
-    return who != WRITER ? size : size - (size / 16 < FOR_READERS ? size / 16 : FOR_READERS);
+    return who != WRITER && who != WAITER ? size : size - (size / 16 < FOR_READERS ? size / 16 : FOR_READERS);
 }
 
-/* May `n` more bytes come? Those of a fetch are counted then, until evict_fetched(). */
+/* May `n` more bytes come? They are counted then, until evict_fetched() or evict_written(). */
 static bool fits(struct cache *cache, uint64_t n, enum who who)
 {
     uint64_t taken;
     bool yes;
 
     pthread_mutex_lock(&cache->mu);
-    taken = cache->cached_bytes + (who == SOMEBODY ? 0 : cache->fetching);
+    taken = cache->cached_bytes + (who == SOMEBODY ? 0 : cache->fetching + cache->writing);
     yes = taken + n <= limit_for(cache, who);
     if (yes && who == FETCH)
         cache->fetching += n;
+    if (yes && who == WRITER)
+        cache->writing += n;
     pthread_mutex_unlock(&cache->mu);
     return yes;
 }
@@ -93,7 +98,7 @@ static void make_room(struct cache *cache, uint64_t n, enum who who)
     uint64_t size = limit_for(cache, who);
 
     pthread_mutex_lock(&cache->mu);
-    n += cache->fetching;
+    n += cache->fetching + cache->writing;
     pthread_mutex_unlock(&cache->mu);
     evict_shrink_to(cache, size > n ? size - n : 0);
 }
@@ -123,6 +128,8 @@ static int reserve(struct cache *cache, uint64_t n, enum who who)
     cache->space_check = CHECK_EVERY; /* the next write looks again */
     if (who == FETCH)
         cache->fetching -= n;
+    if (who == WRITER)
+        cache->writing -= n;
     pthread_mutex_unlock(&cache->mu);
     return -ENOSPC;
 }
@@ -269,17 +276,46 @@ static void drop_all(struct cache *cache)
     free(n < 0 ? NULL : files);
 }
 
-int evict_for_write(struct cfile *cf, uint64_t n)
+static int for_write(struct cfile *cf, uint64_t n, enum who who)
 {
-    int r = reserve(cf->cache, n, WRITER);
+    int r = reserve(cf->cache, n, who);
 
     if (r == -ENOSPC) {
         drop_clean(cf, false);
-        r = reserve(cf->cache, n, WRITER);
+        r = reserve(cf->cache, n, who);
     }
     if (r == -ENOSPC) {
         drop_all(cf->cache);
-        r = reserve(cf->cache, n, WRITER);
+        r = reserve(cf->cache, n, who);
     }
     return r;
+}
+
+int evict_for_write(struct cfile *cf, uint64_t n)
+{
+    return for_write(cf, n, WRITER);
+}
+
+int evict_could_write(struct cfile *cf, uint64_t n)
+{
+    return for_write(cf, n, WAITER);
+}
+
+void evict_written(struct cfile *cf, uint64_t n, bool accounted)
+{
+    struct cache *cache = cf->cache;
+    bool last;
+
+    pthread_mutex_lock(&cache->mu);
+    cache->writing -= n;
+    cache->written++;
+    if (!accounted) {
+        cache->cached_bytes += n;
+        cf->cached_bytes += n;
+    }
+    /* Else whatever else is under way wakes them. */
+    last = cache->writing == 0 && cache->fetching == 0 && !list_empty(&cache->room_waiters);
+    pthread_mutex_unlock(&cache->mu);
+    if (last && atomic_load(&cache->freeing) == 0)
+        space_wake(cache);
 }

@@ -1,9 +1,10 @@
 /*
  * Waiting for room. A write for which there is none waits, holding no thread, while a change of an object is under
  * way that may free some when it ends: what it sends is clean then, and clean data can be dropped; or while something
- * is on its way from the bucket, which is clean too when its readers have seen it. When nothing of the kind is under
- * way the write gets ENOSPC. A fetch waits in the same manner. Whoever frees room, or ends without, calls
- * space_wake(): the waiters look again, on a worker.
+ * is on its way from the bucket, which is clean too when its readers have seen it; or while other writes that were
+ * let in are not done, which may not take all that they were given, or make something that can leave. When nothing of
+ * the kind is under way the write gets ENOSPC. A fetch waits in the same manner. Whoever frees room, or ends without,
+ * calls space_wake(): the waiters look again, on a worker.
  */
 #include "stream.h"
 
@@ -83,15 +84,19 @@ static void squeeze(struct cfile *cf)
 
 static int look(struct room_waiter *w)
 {
-    return w->reads ? evict_for_fetch(w->cf, w->n) : evict_for_write(w->cf, w->n);
+    return w->reads ? evict_for_fetch(w->cf, w->n) : evict_could_write(w->cf, w->n);
 }
 
-/* 0: there is room; -EINPROGRESS: it waits; -ENOSPC. */
-static int room_or_wait(struct room_waiter *w)
+/* One look. 0: there is room; -EINPROGRESS: it waits; -EAGAIN: something has ended meanwhile; -ENOSPC. */
+static int look_once(struct room_waiter *w)
 {
     struct cache *cache = w->cf->cache;
-    bool waits, needed;
+    bool waits, needed, again, busy = atomic_load(&cache->freeing) > 0;
+    uint64_t written;
 
+    pthread_mutex_lock(&cache->mu);
+    written = cache->written;
+    pthread_mutex_unlock(&cache->mu);
     if (!look(w))
         return 0;
     if (atomic_load(&cache->freeing) == 0)
@@ -104,12 +109,23 @@ static int room_or_wait(struct room_waiter *w)
     needed = w->reads && w->cf->upload_gen != 0; /* they would wait for each other */
     pthread_mutex_unlock(&w->cf->mu);
     pthread_mutex_lock(&cache->mu);
-    waits = !needed && (atomic_load(&cache->freeing) > 0 || cache->fetching > 0);
+    waits = !needed && (atomic_load(&cache->freeing) > 0 || cache->fetching > 0 || cache->writing > 0);
+    again = !needed && !waits && (busy || cache->written != written);
     if (waits)
         list_add_tail(&cache->room_waiters, &w->link);
     pthread_mutex_unlock(&cache->mu);
     /* What ended just before it was in the list has woken nobody. */
-    return waits ? -EINPROGRESS : look(w);
+    return waits ? -EINPROGRESS : again ? -EAGAIN : look(w);
+}
+
+static int room_or_wait(struct room_waiter *w)
+{
+    int r;
+
+    do
+        r = look_once(w);
+    while (r == -EAGAIN);
+    return r;
 }
 
 static void look_again(struct job *job)
