@@ -198,6 +198,7 @@ struct cfile {
     unsigned wanted_whole;         /* fetch_all(), or a read in pieces, is at work: nothing may be dropped */
     uint64_t read_from, read_next; /* what was fetched ahead of a sequential reader */
     uint64_t read_window;
+    unsigned fetching; /* from the network, of fetches that are not small */
 };
 
 /*
@@ -232,11 +233,12 @@ struct cache {
     bool syncing;        /* sync is submitted */
     struct job sync;
     size_t n_idle;
-    struct list moving;    /* of struct moving */
-    uint64_t cached_bytes; /* in data files of idle and open files */
-    uint64_t fetching;     /* on their way from the bucket; may be in cached_bytes already */
-    uint64_t writing;      /* let in, and being written just now; may be in cached_bytes already */
-    uint64_t written;      /* how many such writes have ended */
+    struct list moving;               /* of struct moving */
+    uint64_t cached_bytes;            /* in data files of idle and open files */
+    uint64_t fetching;                /* on their way from the bucket; may be in cached_bytes already */
+    uint64_t writing;                 /* let in, and being written just now; may be in cached_bytes already */
+    uint64_t written;                 /* how many such writes have ended */
+    atomic_uint_least64_t read_piece; /* ahead.c: bytes worth one request, 0 while nothing is known */
     uint64_t next_file;
     uint64_t busy; /* changes, fetches and name questions under way */
     bool draining;

@@ -2,7 +2,7 @@
  * Bringing remote ranges into the data file.
  *
  * Nobody fetches a range twice at the same time: a second reader waits for the first one's download. A sequential
- * reader is kept ahead of: the window grows while it reads on, and is cut into pieces that are fetched in parallel. A
+ * reader is kept ahead of (ahead.h): its window is cut into pieces, of which parallel_count are fetched at a time. A
  * small file is fetched whole with its first read, so that its CRC can be compared. Every request is tied to the
  * ETag of the base; a piece becomes readable as it arrives, a whole object only when its CRC was right.
  *
@@ -10,6 +10,7 @@
  * in now, and the readers look again. By another host: while nobody has read bytes of the old one and nothing was
  * changed here, the file moves on to the new object; otherwise the read fails with ESTALE and one log line.
  */
+#include "ahead.h"
 #include "hidden.h"
 #include "keep.h"
 
@@ -20,13 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WHOLE_MAX  (1u << 20)   /* files up to this are fetched whole */
-#define SMALL_MAX  (256u << 10) /* a request up to this is latency, not bulk */
-#define PIECE_MAX  (4u << 20)
-#define WINDOW_MIN (1u << 20)
-#define SLACK      (4u << 20)   /* by which the kernel's requests may come out of order */
-#define STEP       (128u << 10) /* curl delivers 16 KiB at a time: a write and a wake-up for so many of them */
-#define GAP_MAX    (128u << 10) /* local bytes that a request may bring again */
+#define SMALL_MAX (256u << 10) /* a request up to this is latency, not bulk */
+#define STEP      (128u << 10) /* curl delivers 16 KiB at a time: a write and a wake-up for so many of them */
+#define GAP_MAX   (128u << 10) /* local bytes that a request may bring again */
 
 struct fetch_waiter {
     struct list link;
@@ -46,15 +43,18 @@ struct fetch {
     char etag[OSS_ETAG_SIZE];
     int r; /* the answer, and its cause */
     struct oss_error err;
-    uint64_t pos;     /* readable up to here */
-    int no_room;      /* -ENOSPC, when there is nothing left to wait for */
-    uint64_t counted; /* in cache->fetching */
-    bool beyond;      /* ... although there is no room: it goes when its readers have seen it */
-    bool kept;        /* probably on the disk already, keep.h */
-    bool at_once;     /* ... and short: by whoever asks for it */
-    bool whole;       /* the whole object: readable only at the end */
-    bool skipped;     /* a part of it belongs to another base by now, and was not written */
-    char *held;       /* bytes from `pos` on that came and are not written yet, n_held of them; or NULL */
+    uint64_t pos;         /* readable up to here */
+    int no_room;          /* -ENOSPC, when there is nothing left to wait for */
+    uint64_t counted;     /* in cache->fetching */
+    bool beyond;          /* ... although there is no room: it goes when its readers have seen it */
+    bool kept;            /* probably on the disk already, keep.h */
+    bool at_once;         /* ... and short: by whoever asks for it */
+    bool whole;           /* the whole object: readable only at the end */
+    bool bulk;            /* from the network, and not small: counted in cf->fetching while it runs */
+    bool queued;          /* ... it waits for its turn */
+    int64_t began, first; /* ahead_clock() of the request, and of its first byte; 0: none came */
+    bool skipped;         /* a part of it belongs to another base by now, and was not written */
+    char *held;           /* bytes from `pos` on that came and are not written yet, n_held of them; or NULL */
     size_t n_held;
     struct list waiters;
 };
@@ -152,6 +152,8 @@ static int sink_write(void *arg, uint64_t offset, const void *data, size_t n)
     uint64_t start = f->start + (offset - f->base_offset);
     int r = 0;
 
+    if (!f->first)
+        f->first = ahead_clock();
     if (offset < f->base_offset || start != f->pos + f->n_held || start + n > f->end)
         return -EIO;
     if (!f->held && f->end - start > n)
@@ -255,6 +257,8 @@ static int run(struct fetch *f)
     for (int i = 0; r == -EIO && i < (f->whole ? WHOLE_TRIES : 1); i++) {
         f->pos = f->start;
         f->n_held = 0;
+        f->first = 0;
+        f->began = ahead_clock();
         r = cache->oss->ops->get(cache->oss, f->key, f->whole ? 0 : f->base_offset,
                                  f->whole ? OSS_WHOLE : f->end - f->start, *f->etag ? f->etag : NULL, &sink, NULL,
                                  &f->err);
@@ -263,6 +267,8 @@ static int run(struct fetch *f)
             r = -EIO;
         }
     }
+    if (!r && f->first)
+        ahead_learn(cache, f->began, f->first, f->end - f->start);
     return r;
 }
 
@@ -277,6 +283,28 @@ static int believe_whole(struct fetch *f)
         if (ex.base == f->base)
             r = extent_map_fetched(f->cf->map, ex.start, ex.end);
     return r;
+}
+
+/* mu held: this one's turn has come. */
+static void begin_turn(struct fetch *f)
+{
+    f->queued = false;
+    f->cf->fetching++;
+    pool_submit(f->cf->cache->pool, POOL_BULK, &f->job);
+}
+
+/* mu held: one has ended; the next in line begins. */
+static void next_turn(struct cfile *cf)
+{
+    cf->fetching--;
+    list_for_each (it, &cf->fetches) {
+        struct fetch *f = list_entry(it, struct fetch, link);
+
+        if (cf->fetching >= cf->cache->config.parallel_count)
+            return;
+        if (f->queued)
+            begin_turn(f);
+    }
 }
 
 static void fetch_end(struct fetch *f)
@@ -296,6 +324,8 @@ static void fetch_end(struct fetch *f)
     if (!f->r && f->whole)
         r = believe_whole(f);
     list_del(&f->link);
+    if (f->bulk)
+        next_turn(cf);
     pthread_mutex_unlock(&cf->mu);
     if (r == -ESTALE && key && move_on(cf, key))
         r = 0; /* the readers look again, at the new object */
@@ -412,44 +442,41 @@ static struct fetch *fetch_new(struct cfile *cf, const struct extent *ex, uint64
 }
 
 /*
- * mu held: a read of [start, end) was asked for; how far it pays to fetch. A read within, or just behind, what was
- * fetched ahead is a sequential reader's (the kernel sends several at a time, in any order): when it has come through
- * half of the window, the next one, twice as long, begins.
+ * mu held: of those of the network that are not small, parallel_count run at once; the others follow when one ends.
+ * Where somebody waits it begins anyway: a sequential reader waits for none that is not the first in line. What was
+ * begun is taken from the array: it may be gone when mu is free.
  */
-static uint64_t window_end(struct cfile *cf, uint64_t start, uint64_t end)
+static void line_up(struct cfile *cf, struct fetch **fetches, size_t n)
 {
-    uint64_t size = cf->attr.size, most = (uint64_t)PIECE_MAX * cf->cache->config.parallel_count * 2;
+    for (size_t i = 0; i < n; i++) {
+        struct fetch *f = fetches[i];
 
-    if (most > cf->cache->config.cache_size / 4)
-        most = cf->cache->config.cache_size / 4;
-
-    if (size <= WHOLE_MAX)
-        return size;
-    if (cf->read_next == 0 || start < cf->read_from || start > cf->read_next) {
-        cf->read_window = 0;
-        cf->read_from = start;
-        cf->read_next = end;
-    } else if (start > cf->read_from && end + cf->read_window / 2 >= cf->read_next) {
-        cf->read_window = cf->read_window ? cf->read_window * 2 : WINDOW_MIN;
-        if (cf->read_window > most)
-            cf->read_window = most;
-        cf->read_from = start > SLACK ? start - SLACK : 0;
-        cf->read_next = (end > cf->read_next ? end : cf->read_next) + cf->read_window;
+        if (!f->bulk)
+            continue;
+        if (cf->fetching < cf->cache->config.parallel_count || !list_empty(&f->waiters))
+            begin_turn(f);
+        else
+            f->queued = true;
+        fetches[i] = NULL;
     }
-    return cf->read_next < size ? cf->read_next : size;
 }
 
 static void submit(struct cfile *cf, struct fetch **fetches, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        bool small = fetches[i]->end - fetches[i]->start <= SMALL_MAX;
-
         cfile_hold(cf);
         cache_busy(cf->cache, 1);
-        if (fetches[i]->at_once)
-            fetch_run(&fetches[i]->job);
-        else
-            pool_submit(cf->cache->pool, small ? POOL_META : POOL_BULK, &fetches[i]->job);
+    }
+    pthread_mutex_lock(&cf->mu);
+    line_up(cf, fetches, n);
+    pthread_mutex_unlock(&cf->mu);
+    for (size_t i = 0; i < n; i++) {
+        struct fetch *f = fetches[i];
+
+        if (f && f->at_once)
+            fetch_run(&f->job);
+        else if (f)
+            pool_submit(cf->cache->pool, f->end - f->start <= SMALL_MAX ? POOL_META : POOL_BULK, &f->job);
     }
 }
 
@@ -471,11 +498,12 @@ static uint64_t piece_end(const struct cfile *cf, const struct extent *ex, uint6
 /* mu held: fetches for what is remote in [at, until) and not on its way, at most `max` pieces. */
 static size_t begin_pieces(struct cfile *cf, uint64_t at, uint64_t until, struct fetch **out, size_t max)
 {
+    uint64_t most = ahead_piece(cf);
     struct extent ex;
     size_t n = 0;
 
     while (n < max && extent_map_next_remote(cf->map, at, until, &ex)) {
-        uint64_t limit = until < ex.start + PIECE_MAX ? until : ex.start + PIECE_MAX;
+        uint64_t limit = until < ex.start + most ? until : ex.start + most;
         struct fetch *f = covering(cf, ex.start, &limit);
         bool kept;
 
@@ -489,6 +517,7 @@ static size_t begin_pieces(struct cfile *cf, uint64_t at, uint64_t until, struct
         if (!f)
             break;
         f->kept = kept;
+        f->bulk = !kept && f->end - f->start > SMALL_MAX;
         f->at_once = kept && cf->attr.size <= SMALL_MAX;
         out[n++] = f;
         at = limit;
@@ -512,13 +541,15 @@ void fetch_range(struct cfile *cf, uint64_t start, uint64_t end, cache_done *don
         return;
     }
     pthread_mutex_lock(&cf->mu);
-    until = window_end(cf, start, end);
+    until = ahead_end(cf, start, end);
     n = begin_pieces(cf, start, until > end ? until : end, fresh, PIECES_AT_ONCE);
     first = covering(cf, start, &ignored);
     if (first) {
         *w = (struct fetch_waiter){
             .start = start, .end = end < first->end ? end : first->end, .done = done, .arg = arg};
         list_add_tail(&first->waiters, &w->link);
+        if (first->queued)
+            begin_turn(first);
     }
     remote = extent_map_next_remote(cf->map, start, end, &missing);
     pthread_mutex_unlock(&cf->mu);
@@ -538,7 +569,7 @@ void fetch_ahead(struct cfile *cf, uint64_t start, uint64_t end)
 
     pthread_mutex_lock(&cf->mu);
     if (extent_map_next_remote(cf->map, end, cf->attr.size, &missing)) {
-        until = window_end(cf, start, end);
+        until = ahead_end(cf, start, end);
         if (until > missing.start)
             n = begin_pieces(cf, missing.start, until, fresh, PIECES_AT_ONCE);
     }
