@@ -809,12 +809,12 @@ static void orphan_locked(struct cfile *cf, struct list *waiters)
     pthread_mutex_unlock(&cf->mu);
 }
 
-static void serve(struct list *waiters)
+void waiters_serve(struct list *waiters, int r)
 {
     list_for_each_safe (it, waiters) {
         struct waiter *w = list_entry(it, struct waiter, link);
 
-        w->done(w->arg, 0);
+        w->done(w->arg, r);
         free(w);
     }
 }
@@ -854,7 +854,7 @@ void cfile_rekey(struct cfile *cf, const char *key, struct cfile *other)
         table_add(cache, cf);
     pthread_mutex_unlock(&cf->mu);
     pthread_mutex_unlock(&cache->mu);
-    serve(&waiters);
+    waiters_serve(&waiters, 0);
 }
 
 void cfile_orphan(struct cfile *cf)
@@ -866,7 +866,7 @@ void cfile_orphan(struct cfile *cf)
     pthread_mutex_lock(&cache->mu);
     orphan_locked(cf, &waiters);
     pthread_mutex_unlock(&cache->mu);
-    serve(&waiters);
+    waiters_serve(&waiters, 0);
 }
 
 static ssize_t collect(struct cache *cache, const char *prefix, bool idle, struct cfile ***out)

@@ -298,6 +298,9 @@ void cfile_changed(struct cfile *cf, enum cfile_event event);
  */
 void cfile_rekey(struct cfile *cf, const char *key, struct cfile *other);
 
+/* Calls each of a list of struct waiter with `r`, and frees it. No lock held. */
+void waiters_serve(struct list *waiters, int r);
+
 /* The file is no more under its name: out of the table, its unsent changes are dropped, waiters get 0. */
 void cfile_orphan(struct cfile *cf);
 

@@ -28,12 +28,7 @@ void replace_end(struct cfile *cf)
     cf->replacing = false;
     list_splice_tail(&served, &cf->replace_waiters);
     pthread_mutex_unlock(&cf->mu);
-    list_for_each_safe (it, &served) {
-        struct waiter *w = list_entry(it, struct waiter, link);
-
-        w->done(w->arg, 0);
-        free(w);
-    }
+    waiters_serve(&served, 0);
 }
 
 /* The file under whose name the object is, referenced; `cf` itself may be an orphan by now. */

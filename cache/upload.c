@@ -527,12 +527,7 @@ static void settle(struct upload *u, struct oinfo *info, int r)
     if (r && r != -EAGAIN)
         schedule_retry(cf);
     evict_account(cf);
-    list_for_each_safe (it, &served) {
-        struct waiter *w = list_entry(it, struct waiter, link);
-
-        w->done(w->arg, r ? r : told);
-        free(w);
-    }
+    waiters_serve(&served, r ? r : told);
     list_for_each_safe (it, &ended) {
         struct waiter *w = list_entry(it, struct waiter, link);
 
