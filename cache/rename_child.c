@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is known of the object without asking; a reference, or NULL. */
-static struct oinfo *known_info(struct cache *cache, const struct child *child)
+struct oinfo *child_known(struct cache *cache, const struct child *child)
 {
     struct meta_result known = {0};
     const char *name;
@@ -58,7 +57,7 @@ static int copy_once(struct cache *cache, struct child *child, const char *to, c
  */
 static int carry(struct cache *cache, const struct child *child, struct kvlist *headers, struct oss_error *err)
 {
-    struct oinfo *known = known_info(cache, child);
+    struct oinfo *known = child_known(cache, child);
     char acl[24] = "";
     int r = known ? upload_carry_storage(&known->headers, headers) : 0;
 

@@ -24,6 +24,9 @@ struct child {
     bool gone; /* removed by another program since it was listed */
 };
 
+/* What is known of the original without asking the service; a reference, or NULL. Blocks for the local disk only. */
+struct oinfo *child_known(struct cache *cache, const struct child *child);
+
 /*
  * Copies the object to the key `to` by one request, with the ACL, class and encryption that a copy does not take by
  * itself, as far as the encryption is known without asking. Fills what `child` says of the copy. 0; -ENOENT: somebody

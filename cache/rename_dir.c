@@ -399,16 +399,16 @@ static int note_copied(struct dir_rename *d)
     return r;
 }
 
-/* What the originals carry, so do the copies: no stat of them needs a request. */
+/*
+ * What the originals carry, so do the copies: no stat of them needs a request. Of a file that was just written the
+ * memory knows it before the store does.
+ */
 static void remember_children(struct dir_rename *d)
 {
-    struct attr_store *attrs = d->cache->attrs;
-
     for (size_t i = 0; i < d->n_children; i++) {
         const struct child *child = &d->children[i];
-        struct oinfo *old =
-            child->copied ? attr_store_get(attrs, child->from, child->etag, child->last_modified, child->size) : NULL;
-        struct oinfo *new = old ? oinfo_clone(old) : NULL;
+        struct oinfo *old = child->copied ? child_known(d->cache, child) : NULL;
+        struct oinfo *new = old && !old->young ? oinfo_clone(old) : NULL;
         char *to = new ? new_key(d, child->from) : NULL;
 
         if (to && *child->new_etag && child->new_modified) {
@@ -417,7 +417,7 @@ static void remember_children(struct dir_rename *d)
             new->fuzzy = !child->exact;
             new->own = true;
             new->young = false;
-            attr_store_put(attrs, to, new);
+            attr_store_put(d->cache->attrs, to, new);
         }
         free(to);
         oinfo_put(new);
