@@ -480,6 +480,11 @@ void evict_begin(struct cache *cache);
 /* May `n` more bytes come for a while? 0 or -ENOSPC. */
 int evict_reserve(struct cache *cache, uint64_t n);
 /*
+ * May `n` bytes be fetched that are to be kept for the user? They leave the cache with their file, and what waits in
+ * the cache to be sent must not keep them out: where it is full the disk's free space alone decides. 0 or -ENOSPC.
+ */
+int evict_for_rescue(struct cache *cache, uint64_t n);
+/*
  * May `n` more bytes be fetched into cf? Clean data of open files may go for it. 0: they are counted, until
  * evict_fetched(); -ENOSPC. No lock held.
  */

@@ -263,6 +263,13 @@ int evict_reserve(struct cache *cache, uint64_t n)
     return reserve(cache, n, SOMEBODY);
 }
 
+int evict_for_rescue(struct cache *cache, uint64_t n)
+{
+    int r = reserve(cache, n, SOMEBODY);
+
+    return r == -ENOSPC && !disk_is_low(cache, n) ? 0 : r;
+}
+
 /* The clean data of all open files. */
 static void drop_all(struct cache *cache)
 {

@@ -50,9 +50,9 @@ static int fetch(struct rescue *q, int fd, const struct share *share, struct oss
 
     if (length == 0)
         return 0;
-    r = evict_reserve(q->cache, length);
+    r = evict_for_rescue(q->cache, length);
     if (r)
-        return error_set(err, r, "no room for %llu bytes", (unsigned long long)length);
+        return error_set(err, r, "no room for %llu bytes on the disk", (unsigned long long)length);
     r = oss->ops->get(oss, share->key, share->base_offset, length, share->info->etag, &sink, NULL, err);
     if (!r && fill.n != length)
         r = error_set(err, -EIO, "%llu bytes came of %llu", (unsigned long long)fill.n, (unsigned long long)length);

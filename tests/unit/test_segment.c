@@ -432,6 +432,58 @@ static void test_journal_of_unclosed(void **state)
     cfile_close(cf, true);
 }
 
+static void copy_file(const char *from, const char *to)
+{
+    char command[1000];
+
+    snprintf(command, sizeof(command), "cp --sparse=always '%s' '%s'", from, to);
+    assert_int_equal(system(command), 0);
+}
+
+/* What was never closed is fetched to be kept aside also while the cache is full of what is unsent. */
+static void test_rescue_into_full_cache(void **state)
+{
+    struct cfile *cf = rig_create(&rig, "f");
+    char data[300], journal[400], kept[300], left[400];
+    struct journal_state s;
+    FILE *file;
+
+    (void)state;
+    write_all(cf, a, SIZE, 0);
+    await_segments(cf);
+    pthread_mutex_lock(&cf->mu);
+    snprintf(data, sizeof(data), "%s", cf->path);
+    pthread_mutex_unlock(&cf->mu);
+    snprintf(journal, sizeof(journal), "%s.journal", data);
+    snprintf(kept, sizeof(kept), "%s/data/77", rig.dir);
+    snprintf(left, sizeof(left), "%s.journal", kept);
+    copy_file(data, kept);
+    copy_file(journal, left);
+    assert_int_equal(journal_read(left, &s), 0);
+    assert_true(s.n_hidden > 0);
+
+    pthread_mutex_lock(&rig.cache->mu);
+    rig.cache->cached_bytes += CACHE;
+    pthread_mutex_unlock(&rig.cache->mu);
+    assert_int_equal(rescue(rig.cache, "77", &s, "it was not closed"), 0);
+    snprintf(left, sizeof(left), "%s/aside/77.journal", rig.dir);
+    for (int i = 0; i < 20000 && access(left, F_OK); i++)
+        usleep(1000);
+    pthread_mutex_lock(&rig.cache->mu);
+    rig.cache->cached_bytes -= CACHE;
+    pthread_mutex_unlock(&rig.cache->mu);
+
+    snprintf(kept, sizeof(kept), "%s/aside/77", rig.dir);
+    file = fopen(kept, "r");
+    assert_non_null(file);
+    assert_int_equal(fread(got, 1, SIZE, file), SIZE);
+    fclose(file);
+    assert_memory_equal(got, a, SIZE);
+    assert_int_equal(rig_unlink(&rig, "f"), 0);
+    cfile_close(cf, true);
+    expect_clean(0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -454,6 +506,7 @@ int main(void)
         TEST(test_two_files),
         TEST(test_random),
         TEST(test_journal_of_unclosed),
+        TEST(test_rescue_into_full_cache),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
