@@ -803,6 +803,7 @@ static void orphan_locked(struct cfile *cf, struct list *waiters)
     cfile_event(cf, CFILE_ON_GONE);
     cf->orphan = true;
     stream_drop(cf);
+    segment_close(cf); /* no writer will fill it, and no upload ends it */
     journal_remove(cf);
     keep_drop_key(cache, cf->key);
     list_splice_tail(waiters, &cf->waiters);

@@ -204,6 +204,35 @@ static void test_unlinked(void **state)
     expect_clean(0);
 }
 
+/* Wherever the writer was, also within a segment: what was begun ends with the file. */
+static void test_unlinked_anywhere(void **state)
+{
+    bool within = false, over = false;
+
+    (void)state;
+    for (size_t n = CACHE / 2; n <= 3 * CACHE; n += PART / 2) {
+        struct cfile *cf = rig_create(&rig, "a");
+
+        write_all(cf, a, n, 0);
+        pthread_mutex_lock(&cf->mu);
+        within = within || cf->segment;
+        pthread_mutex_unlock(&cf->mu);
+        assert_int_equal(rig_unlink(&rig, "a"), 0);
+        cfile_close(cf, true);
+        over = false;
+        for (int i = 0; i < 20000 && !over; i++) {
+            usleep(1000);
+            pthread_mutex_lock(&rig.cache->mu);
+            over = rig.cache->busy == 0;
+            pthread_mutex_unlock(&rig.cache->mu);
+        }
+        if (!over)
+            fail_msg("of %zu bytes something never ends", n);
+    }
+    assert_true(within);
+    expect_clean(0);
+}
+
 static void test_renamed(void **state)
 {
     struct cfile *cf = rig_create(&rig, "a");
@@ -494,6 +523,7 @@ int main(void)
         TEST(test_changed_while_written),
         TEST(test_fsync_and_on),
         TEST(test_unlinked),
+        TEST(test_unlinked_anywhere),
         TEST(test_renamed),
         TEST(test_lost_segment),
         TEST(test_no_initiate),
