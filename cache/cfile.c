@@ -116,6 +116,7 @@ static void retry_run(struct job *job);
 static struct cfile *cfile_new(struct cache *cache, const char *key)
 {
     struct cfile *cf = calloc(1, sizeof(*cf));
+    pthread_rwlockattr_t attr;
 
     if (!cf)
         return NULL;
@@ -142,7 +143,11 @@ static struct cfile *cfile_new(struct cache *cache, const char *key)
     cf->later.run = background_run;
     cf->epoch = 1;
     pthread_mutex_init(&cf->mu, NULL);
-    pthread_rwlock_init(&cf->io, NULL);
+    /* Readers and fills that follow each other closely must not keep others out for ever. */
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&cf->io, &attr);
+    pthread_rwlockattr_destroy(&attr);
     return cf;
 }
 

@@ -92,10 +92,15 @@ struct cfile {
     struct list share_link; /* in cache->sharers */
     uint64_t cached_bytes;  /* what it counts for in cache->cached_bytes */
 
-    /* Guarded by io: the content of the data file. Readers and writers of ranges share it, fills exclude. */
+    /*
+     * Guarded by io: the content of the data file. Readers of ranges share it with writers, and with fills, but these
+     * two exclude each other: cfile_io_begin(). Who waits for it alone is not passed by those that share it, so
+     * nobody may take it twice.
+     */
     pthread_rwlock_t io;
 
     pthread_mutex_t mu;     /* guards all below */
+    unsigned io_shared[2];  /* by enum cfile_io: who shares io now */
     char *key;              /* changes only under cache->mu and mu both */
     int fd;                 /* data file, -1 while nobody needs it */
     char *path;             /* of the data file, NULL until it has a name */
@@ -341,6 +346,14 @@ ssize_t cfile_collect_used(struct cache *cache, struct cfile ***out);
 
 /* All n bytes at `offset` of the descriptor. 0 or a negative errno. */
 int pwrite_all(int fd, const char *from, size_t n, uint64_t offset);
+
+/*
+ * io for who writes ranges of the data file: what a program writes, or fills, bytes of the object that the map calls
+ * remote. Shared with readers and with others of the kind; alone while the other kind is there. mu not held.
+ */
+enum cfile_io { CFILE_WRITES, CFILE_FILLS };
+void cfile_io_begin(struct cfile *cf, enum cfile_io kind);
+void cfile_io_end(struct cfile *cf, enum cfile_io kind);
 
 /* Bytes [offset, +n) of the data file, zeros where it has none. Holds io. 0 or a negative errno. */
 int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset);

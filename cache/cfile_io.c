@@ -102,6 +102,29 @@ int cfile_pread_locked(struct cfile *cf, void *to, size_t n, uint64_t offset)
     return r;
 }
 
+void cfile_io_begin(struct cfile *cf, enum cfile_io kind)
+{
+    bool shared;
+
+    pthread_rwlock_rdlock(&cf->io);
+    pthread_mutex_lock(&cf->mu);
+    shared = cf->io_shared[kind == CFILE_FILLS ? CFILE_WRITES : CFILE_FILLS] == 0;
+    cf->io_shared[kind] += shared;
+    pthread_mutex_unlock(&cf->mu);
+    if (shared)
+        return;
+    pthread_rwlock_unlock(&cf->io);
+    pthread_rwlock_wrlock(&cf->io); /* then nobody shares it */
+}
+
+void cfile_io_end(struct cfile *cf, enum cfile_io kind)
+{
+    pthread_mutex_lock(&cf->mu);
+    cf->io_shared[kind] -= cf->io_shared[kind] > 0;
+    pthread_mutex_unlock(&cf->mu);
+    pthread_rwlock_unlock(&cf->io);
+}
+
 int cfile_pread(struct cfile *cf, void *to, size_t n, uint64_t offset)
 {
     int r;
@@ -140,7 +163,7 @@ static int write_inside(struct cfile *cf, const void *from, size_t n, uint64_t o
     if (how)
         pthread_rwlock_wrlock(&cf->io);
     else
-        pthread_rwlock_rdlock(&cf->io);
+        cfile_io_begin(cf, CFILE_WRITES);
     /* Behind io, so that no COMMIT comes between this mark and the bytes. */
     pthread_mutex_lock(&cf->mu);
     if (how)
@@ -173,7 +196,7 @@ static int write_inside(struct cfile *cf, const void *from, size_t n, uint64_t o
         }
         pthread_mutex_unlock(&cf->mu);
     }
-    pthread_rwlock_unlock(&cf->io);
+    cfile_io_end(cf, CFILE_WRITES);
     if (streams)
         stream_begin(cf);
     if (timer)

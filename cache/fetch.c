@@ -97,8 +97,8 @@ static void wake(struct list *waiters, int r)
 }
 
 /*
- * Writes those bytes that are still remote of the same base. io keeps writers and truncation out, so what is remote
- * stays so while mu is free for the write itself.
+ * Writes those bytes that are still remote of the same base. Writers and truncation are kept out, so what is remote
+ * stays so while mu is free for the write itself; fetches are of different bytes.
  */
 static int fill(struct fetch *f, uint64_t start, const char *data, size_t n)
 {
@@ -107,7 +107,7 @@ static int fill(struct fetch *f, uint64_t start, const char *data, size_t n)
     struct extent ex;
     int fd, r;
 
-    pthread_rwlock_wrlock(&cf->io);
+    cfile_io_begin(cf, CFILE_FILLS);
     pthread_mutex_lock(&cf->mu);
     r = cfile_need_fd(cf);
     fd = cf->fd;
@@ -124,7 +124,7 @@ static int fill(struct fetch *f, uint64_t start, const char *data, size_t n)
             r = extent_map_fetched(cf->map, ex.start, ex.end);
     }
     pthread_mutex_unlock(&cf->mu);
-    pthread_rwlock_unlock(&cf->io);
+    cfile_io_end(cf, CFILE_FILLS);
     return r;
 }
 
