@@ -4,6 +4,7 @@ A row is a generator: what it does before its first `yield` is not measured, wha
 at return, and the last `yield` comes when the server has it all.
 """
 
+import mmap
 import os
 import random
 import subprocess
@@ -15,12 +16,16 @@ from tools import run, wait_until
 MIB = 1 << 20
 
 
+def in_memory():
+    """A directory there, None where the system has none."""
+    return "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+
 class Data:
-    """What is copied, made once, in memory if there is room."""
+    """What is copied, made once."""
 
     def __init__(self, big_mib, files):
-        base = "/dev/shm" if os.path.isdir("/dev/shm") else None
-        self.dir = tempfile.mkdtemp(prefix="ossmount-bench-", dir=base)
+        self.dir = tempfile.mkdtemp(prefix="ossmount-bench-", dir=in_memory())
         self.big_mib, self.files = big_mib, files
         self.big = os.path.join(self.dir, "big")
         rng = random.Random(5)
@@ -258,8 +263,7 @@ def programs(c):
 
 def listing(c):
     m, n = c.mount, c.entries
-    for i in range(n):
-        c.server.put("dir/f%06d" % i, b"x" * 10)
+    c.server.plant("dir/f", n, 10)
 
     def ls():
         yield
@@ -273,6 +277,36 @@ def listing(c):
         yield
 
     return [("ls -l of %s" % "{:,}".format(n), ls), ("find of %s" % "{:,}".format(n), find)]
+
+
+def sized(c, mib):
+    """A file of any size, from the bytes of one that may be smaller, written and read cold."""
+    path = os.path.join(c.mount.path, "sized")
+
+    def write():
+        with open(c.data.big, "rb") as source:
+            most = os.fstat(source.fileno()).st_size // MIB
+            with mmap.mmap(source.fileno(), 0, prot=mmap.PROT_READ) as content:
+                view = memoryview(content)
+                yield
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+                for i in range(mib):
+                    at = i % most * MIB
+                    if os.write(fd, view[at : at + MIB]) != MIB:
+                        raise RuntimeError("a short write")
+                os.close(fd)
+                yield
+                view.release()
+        whole(c.server, 1, mib * MIB)
+
+    def cold():
+        c.mount.remount()
+        os.stat(c.mount.path)
+        yield
+        read(path)
+        yield
+
+    return [write, cold]
 
 
 def writers(c, n, mib):

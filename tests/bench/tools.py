@@ -79,8 +79,9 @@ class Server:
     def objects(self, prefix):
         return json.loads(self.call("GET", "/objects?bucket=%s&prefix=%s" % (BUCKET, prefix)))
 
-    def put(self, key, body):
-        self.call("PUT", "/object?bucket=%s&key=%s" % (BUCKET, key), body)
+    def plant(self, prefix, count, size):
+        """Objects PREFIX000000000 and so on."""
+        self.call("POST", "/plant", {"bucket": BUCKET, "prefix": prefix, "count": count, "size": size})
 
     def stop(self):
         self.proc.terminate()
