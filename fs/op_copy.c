@@ -1,12 +1,15 @@
 /* copy_file_range. */
 #include "fs_internal.h"
 
+#include <errno.h>
+
 static void copied(void *arg, int r)
 {
     struct call *call = arg;
 
+    /* No room: told so the kernel reads and writes instead, and a write waits for some. */
     if (r < 0)
-        call_reply_err(call, r);
+        call_reply_err(call, r == -ENOSPC ? -EXDEV : r);
     else
         call_reply_written(call, (size_t)r);
 }

@@ -74,3 +74,18 @@ def test_many_write_at_once(server, mount):
     assert MB < peak[0] <= CACHE * MB
     for i in range(WRITERS):
         server.check_object("f%d" % i, data[i])
+
+
+def test_copy_range_waits_for_room(server, mount):
+    """Of bytes that are here and unsent, into a cache that has no room for them twice."""
+    m = mount(cache_size=CACHE, multipart_threshold=1, multipart_size=1)
+    data = blob(SIZE, 1)
+    with open(m.p("a"), "w+b", buffering=0) as a, open(m.p("b"), "wb", buffering=0) as b:
+        assert a.write(data) == SIZE
+        at = 0
+        while at < SIZE:
+            n = os.copy_file_range(a.fileno(), b.fileno(), SIZE - at, at, at)
+            assert n > 0
+            at += n
+    server.check_object("a", data)
+    server.check_object("b", data)
