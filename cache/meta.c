@@ -376,6 +376,8 @@ void meta_get(struct meta *meta, const char *dir, const char *name, struct meta_
         /* The listing is younger than what was known of the attributes: it tells the kind, no more. */
         out->state = e ? e->state : META_ABSENT;
         out->ttl_ms = dir_left_ms(d, now);
+    } else if (e) {
+        out->was = e->state;
     }
     pthread_mutex_unlock(&meta->mu);
 }
@@ -753,16 +755,17 @@ int meta_snapshot(struct meta *meta, const char *dir, struct meta_names *out)
 }
 
 size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, bool asking, char **names,
-                          bool *is_dir, size_t max)
+                          enum meta_state *states, size_t max)
 {
     int64_t now = clock_ms();
     struct dir *d;
     struct entry *e;
     size_t n = 0, looked = 0;
+    bool stale;
 
     pthread_mutex_lock(&meta->mu);
     d = dir_find(meta, dir, false);
-    e = d && dir_left_ms(d, now) > 0 ? entry_find(meta, d, name) : NULL;
+    e = d && (dir_left_ms(d, now) > 0 || d->big_until_ms > now) ? entry_find(meta, d, name) : NULL;
     if (e && asking) {
         e->asked = true;
         d->scan++;
@@ -773,12 +776,13 @@ size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, 
         for (struct list *it = e->link.next; it != &d->entries && looked < max; it = it->next, looked++) {
             struct entry *other = list_entry(it, struct entry, link);
 
-            if (other->state == META_ABSENT || other->info || other->asked || other->expires_ms <= now)
+            stale = other->expires_ms <= now;
+            if (other->state == META_ABSENT || other->asked || (stale ? d->big_until_ms <= now : other->info != NULL))
                 continue;
             names[n] = strdup(other->name);
             if (!names[n])
                 break;
-            is_dir[n++] = other->state == META_DIR;
+            states[n++] = stale ? META_UNKNOWN : other->state;
             other->asked = true;
         }
     }

@@ -30,6 +30,7 @@ struct meta_version {
 
 struct meta_result {
     enum meta_state state;
+    enum meta_state was;         /* with META_UNKNOWN: what it was when that was last believed */
     struct oinfo *info;          /* a reference of the caller's (oinfo_put), or NULL: attributes not known */
     int64_t ttl_ms;              /* for how long this may still be believed; 0 for META_UNKNOWN */
     bool dir_listed;             /* the whole directory is known */
@@ -115,10 +116,11 @@ void meta_names_free(struct meta_names *names);
  * A program looks at `name`, which a listing has shown; `asking`: its attributes are not known and about to be asked
  * for. Hands out those of the next `max` names, in listing order, whose attributes are not known either, to be asked
  * for in advance: none at the first such question in a directory, for one name may be all that the program wants.
- * Each is handed out once until it expires. Caller frees each name.
+ * Each is handed out once until it expires. Of a directory that is too long to be listed again for a lookup also what
+ * is not believed any more, as META_UNKNOWN. Caller frees each name.
  */
 size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, bool asking, char **names,
-                          bool *is_dir, size_t max);
+                          enum meta_state *states, size_t max);
 
 /*
  * The marker object of a directory, as its own listing has shown it within the time that listings are believed: 1 and

@@ -3,10 +3,11 @@
  *
  * A name of which nothing is known costs three requests in parallel, one round trip: HEAD key, HEAD key/ and a
  * listing of one entry below key/. The second such name in one directory lists the directory instead, for then
- * more are to come (a copy into it, a walk): the rest is answered from the listing. A name that a listing has
- * shown lacks only its attributes: one HEAD, where the attribute store (recall.c) does not know them; and when a
- * program stats one after the other, those of the next names are asked for in advance. Nobody asks twice at the same
- * time: who comes later waits for the first one's answer.
+ * more are to come (a copy into it, a walk): the rest is answered from the listing. What was a file when it was last
+ * believed is asked for as one, and as the other only when it is gone. A name that a listing has shown lacks only its
+ * attributes: one HEAD, where the attribute store (recall.c) does not know them; and when a program stats one after
+ * the other, those of the next names are asked for in advance. Nobody asks twice at the same time: who comes later
+ * waits for the first one's answer.
  */
 #include "cfile.h"
 
@@ -42,6 +43,7 @@ struct question {
     struct cache *cache;
     struct list waiters;
     uint64_t since; /* meta_now() when it was asked */
+    bool guess;     /* it was a file when last seen: no more is asked unless that is gone */
     unsigned pending;
     struct probe probes[PROBES];
     char *dir;
@@ -279,13 +281,39 @@ static void answer(struct question *q)
     cache_busy(cache, -1);
 }
 
+static void probe_run(struct job *job);
+
+/* The probes for which there is a flag. names->mu held, or nobody else has the question yet. */
+static void want(struct question *q, const bool wanted[PROBES])
+{
+    for (int i = 0; i < PROBES; i++) {
+        if (!wanted[i])
+            continue;
+        q->probes[i].kind = i;
+        q->probes[i].question = q;
+        q->probes[i].job.run = probe_run;
+        q->pending++;
+    }
+}
+
+/* The last one may free q at once. */
+static void submit(struct question *q, const bool wanted[PROBES])
+{
+    struct pool *pool = q->cache->pool;
+
+    for (int i = 0; i < PROBES; i++)
+        if (wanted[i])
+            pool_submit(pool, POOL_META, &q->probes[i].job);
+}
+
 static void probe_run(struct job *job)
 {
+    static const bool others[PROBES] = {[PROBE_DIR] = true, [PROBE_BELOW] = true};
     struct probe *p = list_entry(job, struct probe, job);
     struct question *q = p->question;
     struct names *names = q->cache->names;
     char key[OSS_KEY_MAX + 8];
-    bool last;
+    bool last, again;
 
     strcpy(key, q->key);
     if (p->kind != PROBE_FILE)
@@ -296,8 +324,15 @@ static void probe_run(struct job *job)
         p->r = probe_head(q->cache, key, p->kind == PROBE_DIR, &p->info);
     pthread_mutex_lock(&names->mu);
     last = --q->pending == 0;
+    again = last && q->guess && q->probes[PROBE_FILE].r == -ENOENT;
+    if (again) {
+        q->guess = false;
+        want(q, others);
+    }
     pthread_mutex_unlock(&names->mu);
-    if (last)
+    if (again)
+        submit(q, others);
+    else if (last)
         answer(q);
 }
 
@@ -373,32 +408,23 @@ static void ask(struct cache *cache, const char *dir, const char *name, enum met
     if (waiter)
         list_add_tail(&q->waiters, &waiter->link);
     list_add_tail(&names->questions, &q->link);
-    for (int i = 0; i < PROBES; i++)
-        q->pending += wanted[i];
+    q->guess = state == META_UNKNOWN && known.was == META_FILE;
+    if (q->guess)
+        wanted[PROBE_DIR] = wanted[PROBE_BELOW] = false;
+    want(q, wanted);
     pthread_mutex_unlock(&names->mu);
     cache_busy(cache, 1);
-    for (int i = 0; i < PROBES; i++) {
-        if (!wanted[i])
-            continue;
-        q->probes[i].kind = i;
-        q->probes[i].question = q;
-    }
-    for (int i = 0; i < PROBES; i++) {
-        if (!wanted[i])
-            continue;
-        q->probes[i].job.run = probe_run;
-        pool_submit(cache->pool, POOL_META, &q->probes[i].job); /* the last one may free q at once */
-    }
+    submit(q, wanted);
 }
 
 static void ask_in_advance(struct cache *cache, const char *dir, const char *name, bool asking)
 {
     char *names[PREFETCH_MAX];
-    bool is_dir[PREFETCH_MAX];
-    size_t n = meta_unknown_after(cache->meta, dir, name, asking, names, is_dir, PREFETCH_MAX);
+    enum meta_state states[PREFETCH_MAX];
+    size_t n = meta_unknown_after(cache->meta, dir, name, asking, names, states, PREFETCH_MAX);
 
     for (size_t i = 0; i < n; i++) {
-        ask(cache, dir, names[i], is_dir[i] ? META_DIR : META_FILE, NULL);
+        ask(cache, dir, names[i], states[i], NULL);
         free(names[i]);
     }
 }
@@ -686,7 +712,7 @@ void cache_lookup(struct cache *cache, const char *dir, const char *name, cache_
         free(l);
     }
     /* First those in advance: the answer to our own question may free the strings. */
-    if (known.state != META_UNKNOWN)
+    if (known.state != META_UNKNOWN || known.dir_big)
         ask_in_advance(cache, dir, name, true);
     ask(cache, dir, name, known.state, w);
 }

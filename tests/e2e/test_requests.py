@@ -409,3 +409,43 @@ def test_acl_is_asked_for_once(server, mount):
 def test_unmount_of_an_idle_mount(server, m):
     m.unmount()
     assert server.counters() == {}
+
+
+def test_known_file_after_its_time(server, mount):
+    """What was a file is asked for as one; only when it is gone is it asked for as everything else."""
+    keys = ["a/f", "b/gone", "c/dir"]
+    for key in keys:
+        server.plant(key, b"x")
+        server.plant(os.path.dirname(key) + "/stays", b"x")
+    m = mount(stat_cache_expire=1)
+    assert [len(os.listdir(m.p(os.path.dirname(key)))) for key in keys] == [2, 2, 2]
+    for key in keys[1:]:
+        server.call("DELETE", "/object", server._key(key))
+    server.plant("c/dir/x", b"x")
+    time.sleep(1.2)
+    for directory in "abc":
+        os.stat(m.p(directory))
+    server.reset()
+    assert os.path.isfile(m.p("a/f"))
+    assert server.counters() == {"HeadObject": 1}
+    assert not os.path.lexists(m.p("b/gone"))
+    assert os.path.isdir(m.p("c/dir"))
+
+
+def test_long_directory_slowly(server, mount):
+    """A directory too long to be listed for a lookup, and its listing forgotten before the program is through."""
+    n = 12000
+    server.plant_many("d/f", n, 10)
+    m = mount(stat_cache_expire=1)
+    names = os.listdir(m.p("d"))
+    assert len(names) == n
+    time.sleep(1.2)
+    server.reset()
+    begun = time.monotonic()
+    for name in names:
+        os.stat(m.p("d/" + name))
+    seconds = time.monotonic() - begun
+    counted = server.counters()
+    # Another listing is tried each time that the last is forgotten, ten pages of it.
+    assert counted.pop("ListObjectsV2", 0) <= 10 * (seconds + 2)
+    assert counted.pop("HeadObject") <= n * 1.2 and not counted

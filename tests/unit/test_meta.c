@@ -535,6 +535,12 @@ static void test_expiry(void **state)
     assert_int_equal(state_of("", "d"), META_UNKNOWN);
     assert_int_equal(state_of("", "f"), META_UNKNOWN);
     assert_int_equal(state_of("", "n"), META_UNKNOWN);
+    meta_get(meta, "", "f", &known);
+    assert_int_equal(known.was, META_FILE);
+    meta_get(meta, "", "d", &known);
+    assert_int_equal(known.was, META_DIR);
+    meta_get(meta, "", "never", &known);
+    assert_int_equal(known.was, META_UNKNOWN);
     assert_false(meta_listed(meta, ""));
     /* A fresh listing brings back what has not changed, and an older one begins nothing. */
     list("", NAMES("a", "f"));
@@ -629,7 +635,8 @@ static void test_unknown_after(void **state)
 {
     static const size_t expected[] = {0, 30, 64, 64, 64, 64};
     char name[20], *names[64];
-    bool is_dir[64], seen[400] = {false};
+    enum meta_state states[64];
+    bool seen[400] = {false};
     uint64_t listing = meta_list_begin(meta, "");
     int at = 0;
 
@@ -638,30 +645,62 @@ static void test_unknown_after(void **state)
         snprintf(name, sizeof(name), "f%03d%s", i, i % 10 == 5 ? "/" : "");
         page("", listing, NAMES(name));
     }
-    assert_int_equal(meta_unknown_after(meta, "", "f000", true, names, is_dir, 64), 0); /* not complete yet */
+    assert_int_equal(meta_unknown_after(meta, "", "f000", true, names, states, 64), 0); /* not complete yet */
     meta_list_end(meta, "", listing);
     answer_file("", "f003", "E", meta_now(meta));
     meta_put(meta, "", "f004", META_ABSENT, NULL);
-    assert_int_equal(meta_unknown_after(meta, "", "none", true, names, is_dir, 64), 0);
-    assert_int_equal(meta_unknown_after(meta, "", "f003", false, names, is_dir, 64), 0); /* nobody asks yet */
+    assert_int_equal(meta_unknown_after(meta, "", "none", true, names, states, 64), 0);
+    assert_int_equal(meta_unknown_after(meta, "", "f003", false, names, states, 64), 0); /* nobody asks yet */
     for (int round = 0; round < 6; round++) {
         size_t n;
 
         snprintf(name, sizeof(name), "f%03d", at);
-        n = meta_unknown_after(meta, "", name, true, names, is_dir, 64);
+        n = meta_unknown_after(meta, "", name, true, names, states, 64);
         assert_int_equal(n, expected[round]);
         for (size_t i = 0; i < n; i++) {
             int number = atoi(names[i] + 1);
 
             assert_true(number > at && !seen[number] && number != 3 && number != 4);
-            assert_int_equal(is_dir[i], number % 10 == 5);
+            assert_int_equal(states[i], number % 10 == 5 ? META_DIR : META_FILE);
             seen[number] = true;
             free(names[i]);
         }
         for (at++; seen[at] || at == 3 || at == 4; at++)
             ;
     }
-    assert_int_equal(meta_unknown_after(meta, "", "f399", true, names, is_dir, 64), 0);
+    assert_int_equal(meta_unknown_after(meta, "", "f399", true, names, states, 64), 0);
+}
+
+/* Of a directory that is not listed again for a lookup what was listed is asked for all the same. */
+static void test_unknown_after_long(void **state)
+{
+    char name[20], *names[64];
+    enum meta_state states[64];
+    uint64_t listing;
+    size_t n;
+
+    (void)state;
+    meta_free(meta);
+    meta = meta_new(600, 1000);
+    listing = meta_list_begin(meta, "");
+    for (int i = 0; i < 100; i++) {
+        snprintf(name, sizeof(name), "f%03d", i);
+        page("", listing, NAMES(name));
+    }
+    meta_list_end(meta, "", listing);
+    usleep(700000);
+    assert_int_equal(meta_unknown_after(meta, "", "f010", true, names, states, 64), 0);
+    assert_int_equal(meta_unknown_after(meta, "", "f011", true, names, states, 64), 0);
+    meta_list_give_up(meta, "", meta_list_begin(meta, ""), true);
+    assert_int_equal(meta_unknown_after(meta, "", "f012", true, names, states, 64), 0);
+    n = meta_unknown_after(meta, "", "f013", true, names, states, 64);
+    assert_true(n > 0);
+    for (size_t i = 0; i < n; i++) {
+        snprintf(name, sizeof(name), "f%03d", (int)(14 + i));
+        assert_string_equal(names[i], name);
+        assert_int_equal(states[i], META_UNKNOWN);
+        free(names[i]);
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------ all at once */
@@ -694,7 +733,7 @@ static void *change_all_the_time(void *arg)
     struct random random = {.state = (uint64_t)(uintptr_t)arg};
     struct oinfo *info = info_of("E", 10, 1000, S_IFREG | 0600);
     char name[16], *names[8];
-    bool is_dir[8];
+    enum meta_state states[8];
 
     for (int i = 0; i < 3000; i++) {
         struct meta_result known;
@@ -716,7 +755,7 @@ static void *change_all_the_time(void *arg)
             meta_forget(meta, "d/", name);
             break;
         case 4:
-            n = meta_unknown_after(meta, "d/", name, true, names, is_dir, 8);
+            n = meta_unknown_after(meta, "d/", name, true, names, states, 8);
             while (n)
                 free(names[--n]);
             break;
@@ -783,6 +822,7 @@ int main(void)
         TEST(test_one_huge_directory),
         TEST(test_cold),
         TEST(test_unknown_after),
+        TEST(test_unknown_after_long),
         TEST(test_threads),
     };
 
