@@ -761,7 +761,6 @@ size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, 
     struct dir *d;
     struct entry *e;
     size_t n = 0, looked = 0;
-    bool stale;
 
     pthread_mutex_lock(&meta->mu);
     d = dir_find(meta, dir, false);
@@ -775,8 +774,8 @@ size_t meta_unknown_after(struct meta *meta, const char *dir, const char *name, 
             max = FIRST_AHEAD;
         for (struct list *it = e->link.next; it != &d->entries && looked < max; it = it->next, looked++) {
             struct entry *other = list_entry(it, struct entry, link);
+            bool stale = other->expires_ms <= now;
 
-            stale = other->expires_ms <= now;
             if (other->state == META_ABSENT || other->asked || (stale ? d->big_until_ms <= now : other->info != NULL))
                 continue;
             names[n] = strdup(other->name);

@@ -283,7 +283,7 @@ static void answer(struct question *q)
 
 static void probe_run(struct job *job);
 
-/* The probes for which there is a flag. names->mu held, or nobody else has the question yet. */
+/* Those of them for which there is a flag are asked by submit(). names->mu held. */
 static void want(struct question *q, const bool wanted[PROBES])
 {
     for (int i = 0; i < PROBES; i++) {
