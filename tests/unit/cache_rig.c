@@ -72,6 +72,21 @@ void rig_stop(struct rig *rig)
     assert_int_equal(system(command), 0);
 }
 
+int rig_setup(void **state)
+{
+    struct rig *rig = *state;
+
+    *rig = (struct rig){0};
+    rig_start(rig);
+    return 0;
+}
+
+int rig_teardown(void **state)
+{
+    rig_stop(*state);
+    return 0;
+}
+
 /* ------------------------------------------------------------------------------------------------- waiting */
 
 struct rig_call {

@@ -27,6 +27,9 @@ struct rig {
 
 void rig_start(struct rig *rig);
 void rig_stop(struct rig *rig);
+/* The same as fixtures of cmocka, where *state is the rig; what else it held before is forgotten. */
+int rig_setup(void **state);
+int rig_teardown(void **state);
 /* Another cache in the same directory, when the one before is freed. */
 void rig_new_cache(struct rig *rig);
 /* The cache is drained and freed, and another one is made in the same directory. */

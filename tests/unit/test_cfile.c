@@ -22,18 +22,11 @@ static char a[512 << 10], b[512 << 10], got[600 << 10];
 
 static int setup(void **state)
 {
-    (void)state;
+    *state = &rig;
     rig = (struct rig){0};
     rig_start(&rig);
     rig_bytes(a, sizeof(a), 1);
     rig_bytes(b, sizeof(b), 2);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop(&rig);
     return 0;
 }
 
@@ -947,7 +940,7 @@ static void test_many_writers_flush(void **state)
     cfile_close(cf, true);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {

@@ -19,18 +19,11 @@ static char a[4000], b[5000];
 
 static int setup(void **state)
 {
-    (void)state;
+    *state = &rig;
     rig = (struct rig){0};
     rig_start(&rig);
     rig_bytes(a, sizeof(a), 1);
     rig_bytes(b, sizeof(b), 2);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop(&rig);
     return 0;
 }
 
@@ -305,7 +298,7 @@ static void test_renames_in_and_out(void **state)
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {

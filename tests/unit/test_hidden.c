@@ -19,21 +19,6 @@
 
 static struct rig rig;
 
-static int setup(void **state)
-{
-    (void)state;
-    rig = (struct rig){0};
-    rig_start(&rig);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop(&rig);
-    return 0;
-}
-
 static unsigned registered(void)
 {
     char path[512];
@@ -135,10 +120,10 @@ static void test_not_shown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_next_mount, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_not_shown, setup, teardown),
+        cmocka_unit_test_prestate_setup_teardown(test_keys, rig_setup, rig_teardown, &rig),
+        cmocka_unit_test_prestate_setup_teardown(test_next_mount, rig_setup, rig_teardown, &rig),
+        cmocka_unit_test_prestate_setup_teardown(test_refused, rig_setup, rig_teardown, &rig),
+        cmocka_unit_test_prestate_setup_teardown(test_not_shown, rig_setup, rig_teardown, &rig),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

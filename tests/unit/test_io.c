@@ -21,21 +21,6 @@
 static struct rig rig;
 static char content[SIZE], got[READERS][SIZE / READERS];
 
-static int setup(void **state)
-{
-    (void)state;
-    rig = (struct rig){0};
-    rig_start(&rig);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop(&rig);
-    return 0;
-}
-
 /* Writes into its own share of the file, and of what the file should be. */
 struct writer {
     pthread_t thread;
@@ -96,7 +81,7 @@ static void test_write_while_fetched(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_write_while_fetched, setup, teardown),
+        cmocka_unit_test_prestate_setup_teardown(test_write_while_fetched, rig_setup, rig_teardown, &rig),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

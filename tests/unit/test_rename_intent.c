@@ -26,19 +26,12 @@ static char a[4000], b[4000], big[100000];
 
 static int setup(void **state)
 {
-    (void)state;
+    *state = &rig;
     rig = (struct rig){0};
     rig_start(&rig);
     rig_bytes(a, sizeof(a), 1);
     rig_bytes(b, sizeof(b), 2);
     rig_bytes(big, sizeof(big), 3);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop(&rig);
     return 0;
 }
 
@@ -127,7 +120,7 @@ static void test_finish(void **state)
 static void test_keeps_what_differs(void **state)
 {
     for (int copied = 0; copied < 2; copied++) {
-        teardown(state);
+        rig_teardown(state);
         setup(state);
         store("d/1", a, sizeof(a));
         store("e/1", b, sizeof(b));
@@ -189,7 +182,7 @@ static void test_outage(void **state)
     for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
         struct fake_fault fault = {.kind = FAKE_FAIL, .op = ops[i], .nth = 1, .count = 1, .err = -EIO};
 
-        teardown(state);
+        rig_teardown(state);
         setup(state);
         plant();
         leave("d/", "e/", false);
@@ -301,7 +294,7 @@ static void test_no_intent_is_left(void **state)
     rig_expect(&rig, "e/1", a, sizeof(a));
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {

@@ -30,19 +30,12 @@ static uint64_t most_cached;
 
 static int setup(void **state)
 {
-    (void)state;
+    *state = &rig;
     rig = (struct rig){.cache_size = CACHE};
     rig_start(&rig);
     rig_bytes(a, sizeof(a), 1);
     rig_bytes(b, sizeof(b), 2);
     most_cached = 0;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop(&rig);
     return 0;
 }
 
@@ -207,11 +200,12 @@ static void test_unlinked(void **state)
 /* Wherever the writer was, also within a segment: what was begun ends with the file. */
 static void test_unlinked_anywhere(void **state)
 {
-    bool within = false, over = false;
+    bool within = false;
 
     (void)state;
     for (size_t n = CACHE / 2; n <= 3 * CACHE; n += PART / 2) {
         struct cfile *cf = rig_create(&rig, "a");
+        bool over = false;
 
         write_all(cf, a, n, 0);
         pthread_mutex_lock(&cf->mu);
@@ -219,7 +213,6 @@ static void test_unlinked_anywhere(void **state)
         pthread_mutex_unlock(&cf->mu);
         assert_int_equal(rig_unlink(&rig, "a"), 0);
         cfile_close(cf, true);
-        over = false;
         for (int i = 0; i < 20000 && !over; i++) {
             usleep(1000);
             pthread_mutex_lock(&rig.cache->mu);
@@ -513,7 +506,7 @@ static void test_rescue_into_full_cache(void **state)
     expect_clean(0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {

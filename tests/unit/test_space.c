@@ -19,18 +19,11 @@ static char a[CACHE], b[CACHE];
 
 static int setup(void **state)
 {
-    (void)state;
+    *state = &rig;
     rig = (struct rig){.cache_size = CACHE};
     rig_start(&rig);
     rig_bytes(a, sizeof(a), 1);
     rig_bytes(b, sizeof(b), 2);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop(&rig);
     return 0;
 }
 
@@ -273,7 +266,7 @@ static void test_jump_in_a_file_beyond_the_cache(void **state)
     cfile_close(cf, true);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {

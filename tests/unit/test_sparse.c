@@ -21,17 +21,10 @@ static char a[SIZE], zeros[SIZE];
 
 static int setup(void **state)
 {
-    (void)state;
+    *state = &rig;
     rig = (struct rig){0};
     rig_start(&rig);
     rig_bytes(a, sizeof(a), 1);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop(&rig);
     return 0;
 }
 
@@ -152,7 +145,7 @@ static void test_costs_no_disk(void **state)
     cfile_close(cf, true);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {

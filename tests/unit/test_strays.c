@@ -23,7 +23,7 @@ static char data[LARGE];
 
 static int setup(void **state)
 {
-    (void)state;
+    *state = &rig;
     rig = (struct rig){0};
     rig_start(&rig);
     rig_bytes(data, sizeof(data), 1);
@@ -42,13 +42,6 @@ static void expect_none(void)
 {
     assert_int_equal(fake_oss_uploads(rig.fake), 0);
     shell("test -z \"$(ls uploads)\"");
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop(&rig);
-    return 0;
 }
 
 /* The daemon ends, and the next one takes up what is there. */
@@ -170,7 +163,7 @@ static void test_rename_as_ever(void **state)
     rig_expect(&rig, "g", data, sizeof(data));
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {

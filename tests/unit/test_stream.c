@@ -28,18 +28,11 @@ static char a[SIZE], b[SIZE];
 
 static int setup(void **state)
 {
-    (void)state;
+    *state = &rig;
     rig = (struct rig){0};
     rig_start(&rig);
     rig_bytes(a, sizeof(a), 1);
     rig_bytes(b, sizeof(b), 2);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop(&rig);
     return 0;
 }
 
@@ -713,7 +706,7 @@ static void test_random(void **state)
     assert_int_equal(fake_oss_count(rig.fake), 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {
