@@ -69,6 +69,8 @@ def perform(root, op, handles):
         os.mkdir(p(args[0]))
     elif name == "sleep":
         time.sleep(args[0])
+    elif name == "until":
+        harness.wait_until(args[0], 20 * harness.slow_factor(), args[1])
     else:
         raise AssertionError(name)
 
@@ -282,6 +284,9 @@ class Model:
     def on_sleep(self, seconds):
         pass
 
+    def on_until(self, condition, what):
+        pass
+
 
 def touched(model, op):
     """The paths that an operation is about."""
@@ -293,7 +298,7 @@ def touched(model, op):
         return {model.key_of(model.handles[op[2]])} - {None}
     if op[0] == "open":
         return {op[2]}
-    if op[0] == "sleep":
+    if op[0] in ("sleep", "until"):
         return set()
     paths = set(op[1:3]) if op[0] == "rename" else {op[1]}
     paths |= {k for k in model.names if k.startswith(op[1] + "/")}

@@ -795,9 +795,13 @@ ABANDONED = {
 @pytest.mark.parametrize("case", list(ABANDONED))
 def test_upload_that_was_to_be_aborted(case):
     """It was begun while the file was written, and given up; all else was sent or gone when the daemon died."""
-    ops = [("open", "b", "b.tmp", C | X), ("write", "b", 5 * MB // 2, 1, None)] + ABANDONED[case]
     with Stage(None) as s:
         m = s.mount()
+        ops = [
+            ("open", "b", "b.tmp", C | X),
+            ("write", "b", 5 * MB // 2, 1, None),
+            ("until", s.server.uploads, "an upload begun"),
+        ] + ABANDONED[case]
         s.server.fault("hang", op="AbortMultipartUpload", count=-1)
         s.work(m, ops)
         s.wait_work(m)
