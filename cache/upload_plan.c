@@ -58,6 +58,9 @@ int upload_plan_content(struct upload *u)
             .copyable = *b->info->etag && b->info->type != OSS_TYPE_SYMLINK && !b->no_copy,
             .own_key = cfile_is_object(cf, b),
         };
+        /* What had to leave the disk does not come back for one request: the service puts it together. */
+        if (hidden_is(cf->cache, b->key))
+            in.limits.multipart_threshold = 0;
     }
     /* Nothing of the map names an empty object. */
     if (in.only_appends && cf->object && cf->object->attr.size == 0)

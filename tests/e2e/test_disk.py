@@ -59,9 +59,10 @@ def disk_peak(m):
             sampler.result()
 
 
-def test_many_write_at_once(server, mount):
-    """What was let in and is not written yet counts as well: all of them see the same room."""
-    m = mount(cache_size=CACHE, multipart_threshold=1, multipart_size=1)
+@pytest.mark.parametrize("threshold", [1, 100])
+def test_many_write_at_once(server, mount, threshold):
+    """What was let in and is not written yet counts as well, and what has left does not come back to be one request."""
+    m = mount(cache_size=CACHE, multipart_threshold=threshold, multipart_size=1)
     data = [blob(SIZE, i) for i in range(WRITERS)]
 
     def write(i):
@@ -72,6 +73,7 @@ def test_many_write_at_once(server, mount):
     with disk_peak(m) as peak, concurrent.futures.ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(write, range(WRITERS)))
     assert MB < peak[0] <= CACHE * MB
+    assert "GetObject" not in server.counters()
     for i in range(WRITERS):
         server.check_object("f%d" % i, data[i])
 
