@@ -62,7 +62,7 @@ static char *resolved(const char *path)
     return out;
 }
 
-static int fill(struct ask *a, const struct runtime_mount *m, const char *below)
+static int fill(struct ask *a, const struct mount *m, const char *below)
 {
     while (*below == '/')
         below++;
@@ -73,7 +73,7 @@ static int fill(struct ask *a, const struct runtime_mount *m, const char *below)
     return a->mountpoint && a->source && a->below ? 0 : -ENOMEM;
 }
 
-static int connect_mount(struct ask *a, const struct runtime_mount *m, struct message *message)
+static int connect_mount(struct ask *a, const struct mount *m, struct message *message)
 {
     a->fd = runtime_connect(m);
     if (a->fd >= 0)
@@ -92,9 +92,9 @@ static int connect_mount(struct ask *a, const struct runtime_mount *m, struct me
 }
 
 /* The mount of a path as typed, else of where it leads. */
-static const struct runtime_mount *find(const struct runtime_mounts *mounts, char **path)
+static const struct mount *find(const struct mounts *mounts, char **path)
 {
-    const struct runtime_mount *m = runtime_find(mounts, *path);
+    const struct mount *m = mounts_over(mounts, *path);
     char *real;
 
     if (m)
@@ -104,21 +104,21 @@ static const struct runtime_mount *find(const struct runtime_mounts *mounts, cha
         return NULL;
     free(*path);
     *path = real;
-    m = runtime_find(mounts, *path);
+    m = mounts_over(mounts, *path);
     if (!m && (real = realpath(*path, NULL))) {
         free(*path);
         *path = real;
-        m = runtime_find(mounts, *path);
+        m = mounts_over(mounts, *path);
     }
     return m;
 }
 
 int ask_open(struct ask *a, const char *path, struct message *message)
 {
-    struct runtime_mounts mounts;
-    const struct runtime_mount *m;
+    struct mounts mounts;
+    const struct mount *m;
     char *at = absolute(path);
-    int r = runtime_mounts(&mounts);
+    int r = mounts_load(MOUNT_TYPE_OURS, &mounts);
 
     *a = (struct ask){.fd = -1};
     buf_init(&a->in, ANSWER_MAX + ANSWER_HEAD);
@@ -134,12 +134,12 @@ int ask_open(struct ask *a, const char *path, struct message *message)
         r = fill(a, m, at + strlen(m->path));
     if (r == 0)
         r = connect_mount(a, m, message);
-    runtime_mounts_free(&mounts);
+    mounts_free(&mounts);
     free(at);
     return r;
 }
 
-int ask_open_mount(struct ask *a, const struct runtime_mount *mount, struct message *message)
+int ask_open_mount(struct ask *a, const struct mount *mount, struct message *message)
 {
     int r;
 

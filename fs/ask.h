@@ -27,7 +27,7 @@ struct ask {
  */
 int ask_open(struct ask *a, const char *path, struct message *message);
 /* The same to a mount known already. */
-int ask_open_mount(struct ask *a, const struct runtime_mount *mount, struct message *message);
+int ask_open_mount(struct ask *a, const struct mount *mount, struct message *message);
 void ask_close(struct ask *a);
 
 /* Sends a question: the words up to NULL. 0 or a negative errno. */

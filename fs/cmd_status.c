@@ -57,15 +57,15 @@ static int show_path(const struct wish *wish, struct buf *out)
 /* Those of another user that we may not ask are passed over; a dead one is a failure. */
 static int show_all(const struct wish *wish, struct buf *out)
 {
-    struct runtime_mounts mounts;
+    struct mounts mounts;
     struct message message;
     size_t shown = 0;
-    int r = runtime_mounts(&mounts), failed = 0;
+    int r = mounts_load(MOUNT_TYPE_OURS, &mounts), failed = 0;
 
     if (r < 0)
         return command_fail("cannot read the table of mounts: %s", strerror(-r));
     if (strcmp(wish->form, "metrics") == 0 && mounts.n > 1) {
-        runtime_mounts_free(&mounts);
+        mounts_free(&mounts);
         return command_fail("several buckets are mounted: name one mountpoint");
     }
     for (size_t i = 0; i < mounts.n; i++) {
@@ -79,7 +79,7 @@ static int show_all(const struct wish *wish, struct buf *out)
         failed |= r < 0 ? command_fail("%s", message.text) : show(&a, wish, out);
         ask_close(&a);
     }
-    runtime_mounts_free(&mounts);
+    mounts_free(&mounts);
     return shown ? failed : command_fail("no bucket is mounted");
 }
 

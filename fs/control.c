@@ -297,18 +297,18 @@ static void *control_main(void *arg)
 /* The mount's device number, which names the socket. */
 static int find_device(const char *mountpoint, char device[24])
 {
-    struct runtime_mounts mounts;
-    const struct runtime_mount *m;
-    int r = runtime_mounts(&mounts);
+    struct mounts mounts;
+    const struct mount *m;
+    int r = mounts_load(MOUNT_TYPE_OURS, &mounts);
 
     if (r < 0)
         return r;
-    m = runtime_find(&mounts, mountpoint);
+    m = mounts_over(&mounts, mountpoint);
     if (m && strcmp(m->path, mountpoint) == 0)
         memcpy(device, m->device, 24);
     else
         r = -ENOENT;
-    runtime_mounts_free(&mounts);
+    mounts_free(&mounts);
     return r;
 }
 

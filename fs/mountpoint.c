@@ -1,5 +1,7 @@
 #include "mountpoint.h"
 
+#include "mountinfo.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -11,71 +13,6 @@
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define OUR_TYPE "fuse.ossmount"
-
-/* ---------------------------------------------------------------------------------------------- mountinfo */
-
-static bool is_octal(const char *s)
-{
-    return s[0] >= '0' && s[0] <= '3' && s[1] >= '0' && s[1] <= '7' && s[2] >= '0' && s[2] <= '7';
-}
-
-void mountpoint_unescape(char *s)
-{
-    char *to = s;
-
-    while (*s) {
-        if (s[0] == '\\' && is_octal(s + 1)) {
-            *to++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
-            s += 4;
-        } else {
-            *to++ = *s++;
-        }
-    }
-    *to = '\0';
-}
-
-bool mountpoint_type(FILE *mountinfo, const char *path, char *type, size_t size)
-{
-    char *line = NULL;
-    size_t room = 0;
-    bool found = false;
-
-    /* id parent major:minor root MOUNTPOINT options [fields...] - TYPE source options; a later line lies above. */
-    while (getline(&line, &room, mountinfo) > 0) {
-        char *rest = line, *at = NULL, *kind = strstr(line, " - ");
-
-        if (!kind)
-            continue;
-        *kind = '\0';
-        kind += 3;
-        kind[strcspn(kind, " \n")] = '\0';
-        for (int i = 0; i < 5; i++)
-            at = strsep(&rest, " ");
-        if (!at)
-            continue;
-        mountpoint_unescape(at);
-        if (strcmp(at, path) == 0) {
-            snprintf(type, size, "%s", kind);
-            found = true;
-        }
-    }
-    free(line);
-    return found;
-}
-
-static bool mounted_type(const char *path, char *type, size_t size)
-{
-    FILE *f = fopen("/proc/self/mountinfo", "re");
-    bool found;
-
-    if (!f)
-        return false;
-    found = mountpoint_type(f, path, type, size);
-    fclose(f);
-    return found;
-}
 
 /* ------------------------------------------------------------------------------------------------- removal */
 
@@ -161,11 +98,25 @@ static bool is_empty(const char *path)
     return n < 3;
 }
 
+/* Is the topmost mount there of ours? */
+static bool is_ours(const char *path)
+{
+    struct mounts all;
+    const struct mount *m;
+    bool ours;
+
+    if (mounts_load(NULL, &all))
+        return false;
+    m = mounts_at(&all, path);
+    ours = m && strcmp(m->type, MOUNT_TYPE_OURS) == 0;
+    mounts_free(&all);
+    return ours;
+}
+
 /* Takes dead mounts of ours away, however many lie on each other. 0 when stat() works afterwards. */
 static int revive(const char *path, struct stat *st, struct message *message)
 {
     struct statfs alive;
-    char type[64];
 
     for (int i = 0; i < 16; i++) {
         int r;
@@ -175,7 +126,7 @@ static int revive(const char *path, struct stat *st, struct message *message)
             return 0;
         if (errno != ENOTCONN && errno != ECONNABORTED)
             return message_set(message, -errno, "mountpoint %s: %s", path, strerror(errno));
-        if (!mounted_type(path, type, sizeof(type)) || strcmp(type, OUR_TYPE) != 0)
+        if (!is_ours(path))
             return message_set(message, -ENOTCONN,
                                "mountpoint %s lies below a dead mount that is not of ossmount: unmount it", path);
         r = mountpoint_remove(path, true);
@@ -190,7 +141,6 @@ static int revive(const char *path, struct stat *st, struct message *message)
 int mountpoint_prepare(const char *given, char **path, bool *warning, struct message *message)
 {
     struct stat st;
-    char type[64];
     int r;
 
     *warning = false;
@@ -203,7 +153,7 @@ int mountpoint_prepare(const char *given, char **path, bool *warning, struct mes
     r = revive(*path, &st, message);
     if (r == 0 && !S_ISDIR(st.st_mode))
         r = message_set(message, -ENOTDIR, "mountpoint %s is not a directory", *path);
-    if (r == 0 && mounted_type(*path, type, sizeof(type)) && strcmp(type, OUR_TYPE) == 0)
+    if (r == 0 && is_ours(*path))
         r = message_set(message, -EBUSY, "a bucket is mounted on %s already: fusermount3 -u %s first", *path, *path);
     if (r < 0) {
         free(*path);

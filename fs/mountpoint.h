@@ -1,7 +1,7 @@
 /*
  * mountpoint.h: the directory that is mounted on, before and after.
  *
- * Knows /proc/self/mountinfo and umount; nothing of the bucket. Not thread-safe; blocks on the file system.
+ * Knows the table of mounts and umount; nothing of the bucket. Not thread-safe; blocks on the file system.
  */
 #ifndef FS_MOUNTPOINT_H
 #define FS_MOUNTPOINT_H
@@ -10,8 +10,6 @@
 #include "options.h"
 
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdio.h>
 
 /*
  * Makes the mountpoint ready: its absolute path without symbolic links into *path (free() it). A dead mount of
@@ -33,14 +31,5 @@ int mountpoint_remove(const char *path, bool lazy);
 
 /* The options of libfuse and the kernel, "fsname=...,subtype=ossmount,..."; free() it. NULL when out of memory. */
 char *mountpoint_fuse_options(const struct options *options);
-
-/* "\040" and the like of a mountinfo file become the bytes they stand for, in place. */
-void mountpoint_unescape(char *text);
-
-/*
- * The type of the topmost mount exactly at `path`, as a mountinfo file has it: true when there is one. Pure but
- * for reading; exported for the tests.
- */
-bool mountpoint_type(FILE *mountinfo, const char *path, char *type, size_t size);
 
 #endif

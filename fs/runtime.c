@@ -1,7 +1,5 @@
 #include "runtime.h"
 
-#include "mountpoint.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,8 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define OUR_TYPE "fuse.ossmount"
-#define BACKLOG  64
+#define BACKLOG 64
 
 /* --------------------------------------------------------------------------------------------- the directory */
 
@@ -65,113 +62,6 @@ void runtime_socket_path(int dir, const char *name, char out[100])
     snprintf(out, 100, "/proc/self/fd/%d/%s", dir, name);
 }
 
-/* --------------------------------------------------------------------------------------------- mountinfo */
-
-static char *unescaped(const char *text)
-{
-    char *out = strdup(text);
-
-    if (out)
-        mountpoint_unescape(out);
-    return out;
-}
-
-/* id parent MAJOR:MINOR root MOUNTPOINT options [fields...] - TYPE SOURCE SUPEROPTIONS; 1: not of ours. */
-static int read_line(char *line, struct runtime_mount *out)
-{
-    char *rest = line, *right = strstr(line, " - "), *field[5], *user;
-    const char *type, *source;
-
-    if (!right)
-        return 1;
-    *right = '\0';
-    right += 3;
-    type = strsep(&right, " ");
-    source = strsep(&right, " ");
-    if (strcmp(type, OUR_TYPE) != 0 || !source)
-        return 1;
-    for (int i = 0; i < 5; i++)
-        if (!(field[i] = strsep(&rest, " ")))
-            return 1;
-    *out = (struct runtime_mount){.path = unescaped(field[4]), .source = unescaped(source)};
-    snprintf(out->device, sizeof(out->device), "%s", field[2]);
-    user = right ? strstr(right, "user_id=") : NULL;
-    out->uid = user ? (uid_t)strtoul(user + strlen("user_id="), NULL, 10) : 0;
-    if (out->path && out->source)
-        return 0;
-    free(out->path);
-    free(out->source);
-    return -ENOMEM;
-}
-
-int runtime_read_mounts(FILE *mountinfo, struct runtime_mounts *out)
-{
-    char *line = NULL;
-    size_t room = 0;
-    int r = 0;
-
-    *out = (struct runtime_mounts){0};
-    while (r >= 0 && getline(&line, &room, mountinfo) > 0) {
-        struct runtime_mount *v;
-        struct runtime_mount one;
-
-        r = read_line(line, &one);
-        if (r)
-            continue;
-        v = realloc(out->v, (out->n + 1) * sizeof(*v));
-        if (!v) {
-            free(one.path);
-            free(one.source);
-            r = -ENOMEM;
-            break;
-        }
-        out->v = v;
-        v[out->n++] = one;
-    }
-    free(line);
-    if (r < 0)
-        runtime_mounts_free(out);
-    return r < 0 ? r : 0;
-}
-
-int runtime_mounts(struct runtime_mounts *out)
-{
-    FILE *f = fopen("/proc/self/mountinfo", "re");
-    int r;
-
-    *out = (struct runtime_mounts){0};
-    if (!f)
-        return -errno;
-    r = runtime_read_mounts(f, out);
-    fclose(f);
-    return r;
-}
-
-void runtime_mounts_free(struct runtime_mounts *mounts)
-{
-    for (size_t i = 0; i < mounts->n; i++) {
-        free(mounts->v[i].path);
-        free(mounts->v[i].source);
-    }
-    free(mounts->v);
-    *mounts = (struct runtime_mounts){0};
-}
-
-const struct runtime_mount *runtime_find(const struct runtime_mounts *mounts, const char *path)
-{
-    const struct runtime_mount *found = NULL;
-
-    for (size_t i = 0; i < mounts->n; i++) {
-        const struct runtime_mount *m = &mounts->v[i];
-        size_t n = strlen(m->path);
-
-        if (strncmp(m->path, path, n) == 0 && (path[n] == '/' || path[n] == '\0' || n == 1) &&
-            (!found || n >= strlen(found->path)))
-            found = m;
-    }
-    return found;
-}
-
 /* --------------------------------------------------------------------------------------------- sockets */
 
 static int socket_at(int dir, const char *name, struct sockaddr_un *address)
@@ -214,7 +104,7 @@ static int connect_to(int dir, const char *name, uid_t uid)
     return r < 0 ? r : fd;
 }
 
-int runtime_connect(const struct runtime_mount *mount)
+int runtime_connect(const struct mount *mount)
 {
     int place = runtime_open(mount->uid, false), fd = -ENOENT;
     size_t n = strlen(mount->device);

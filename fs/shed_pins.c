@@ -1,7 +1,7 @@
 /* What is not to be shed; see shed.h. */
 #include "shed.h"
 
-#include "mountpoint.h"
+#include "mountinfo.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -23,72 +23,6 @@ static void pin(struct inodes *inodes, struct inode *inode, struct shed_pins *pi
 }
 
 /* ------------------------------------------------------------------------------------- what is mounted on */
-
-/* A line of mountinfo: id parent MAJOR:MINOR root MOUNTPOINT ... */
-struct mount {
-    int id, parent;
-    char device[24];
-    char *root, *path;
-};
-struct mounts {
-    struct mount *v;
-    size_t n;
-};
-
-static bool read_line(char *line, struct mount *out)
-{
-    char *field[5];
-
-    for (int i = 0; i < 5; i++)
-        if (!(field[i] = strsep(&line, " ")))
-            return false;
-    *out = (struct mount){.id = atoi(field[0]), .parent = atoi(field[1])};
-    snprintf(out->device, sizeof(out->device), "%s", field[2]);
-    mountpoint_unescape(field[3]);
-    mountpoint_unescape(field[4]);
-    out->root = strdup(field[3]);
-    out->path = strdup(field[4]);
-    return true;
-}
-
-static void read_mounts(struct mounts *out)
-{
-    FILE *f = fopen("/proc/self/mountinfo", "re");
-    char *line = NULL;
-    size_t room = 0;
-
-    *out = (struct mounts){0};
-    while (f && getline(&line, &room, f) > 0) {
-        struct mount *v = realloc(out->v, (out->n + 1) * sizeof(*v));
-
-        if (!v)
-            break;
-        out->v = v;
-        out->n += read_line(line, &v[out->n]);
-    }
-    free(line);
-    if (f)
-        fclose(f);
-}
-
-static void mounts_free(struct mounts *mounts)
-{
-    for (size_t i = 0; i < mounts->n; i++) {
-        free(mounts->v[i].root);
-        free(mounts->v[i].path);
-    }
-    free(mounts->v);
-}
-
-static const struct mount *mount_at(const struct mounts *mounts, const char *path)
-{
-    const struct mount *found = NULL;
-
-    for (size_t i = 0; i < mounts->n; i++)
-        if (mounts->v[i].path && !strcmp(mounts->v[i].path, path))
-            found = &mounts->v[i]; /* the last one lies above */
-    return found;
-}
 
 static const struct mount *mount_by_id(const struct mounts *mounts, int id)
 {
@@ -132,7 +66,7 @@ static void pin_mounts(struct inodes *inodes, const struct mounts *mounts, const
     for (size_t i = 0; i < mounts->n; i++) {
         const struct mount *m = &mounts->v[i], *on = mount_by_id(mounts, m->parent);
 
-        if (on && !strcmp(on->device, device) && on->root && on->path && m->path)
+        if (on && !strcmp(on->device, device))
             pin_covered(inodes, on, m, pins);
     }
 }
@@ -168,8 +102,9 @@ void shed_pin(struct inodes *inodes, const char *mountpoint, struct shed_pins *o
     struct mounts mounts;
 
     *out = (struct shed_pins){0};
-    read_mounts(&mounts);
-    ours = mount_at(&mounts, mountpoint);
+    if (mounts_load(NULL, &mounts))
+        return;
+    ours = mounts_at(&mounts, mountpoint);
     if (ours) {
         pin_mounts(inodes, &mounts, ours->device, out);
         pin_directories(inodes, ours->device, out);
