@@ -123,15 +123,17 @@ def test_parts(server, mount):
 
 
 def test_failing_command_keeps_the_old_bytes_while_it_runs(server, m):
-    """`(true; sleep; exit 1) > good`: nothing is published before a descriptor was written or all are closed."""
+    """`(true; read; exit 1) > good`: nothing is published before a descriptor was written or all are closed."""
     write_file(m.p("good"), b"good bytes")
     server.reset()
-    with spawned(["sh", "-c", "(true; sleep 2; exit 1) > good"], cwd=m.path) as p:
+    with spawned(["sh", "-c", "(true; read x; exit 1) > good"], cwd=m.path, stdin=subprocess.PIPE) as p:
+        wait_until(lambda: os.path.getsize(m.p("good")) == 0, 20, "the shell has opened it")
         end = time.monotonic() + 1.6
         while time.monotonic() < end:
             assert server.object("good") == b"good bytes"
             time.sleep(0.05)
         assert server.counters().get("PutObject", 0) == 0
+        p.stdin.close()
         assert p.wait(20) == 1
     # Its last descriptor is closed: the file is empty, as on any file system.
     wait_until(lambda: server.object("good") == b"", 10, "the empty file is published")
