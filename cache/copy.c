@@ -135,6 +135,27 @@ static void advance(struct copy *c, uint64_t n)
     c->left -= n;
 }
 
+/*
+ * io of both. What is local of the source stays so, and whoever is about to replace its object waits until it is
+ * shared; nobody fills the target from where it stood before. In the order of their addresses, for two may copy into
+ * each other.
+ */
+static void io_begin(const struct copy *c)
+{
+    if (c->from < c->to)
+        pthread_rwlock_rdlock(&c->from->io);
+    cfile_io_begin(c->to, CFILE_WRITES);
+    if (c->from > c->to)
+        pthread_rwlock_rdlock(&c->from->io);
+}
+
+static void io_end(const struct copy *c)
+{
+    cfile_io_end(c->to, CFILE_WRITES);
+    if (c->from != c->to)
+        pthread_rwlock_unlock(&c->from->io);
+}
+
 /* One piece. 1: there may be more; 0: the end, or enough for one call; -EAGAIN: *fetch bytes are to be fetched first.
  */
 static int copy_piece(struct copy *c, char *chunk, uint64_t *fetch)
@@ -148,8 +169,7 @@ static int copy_piece(struct copy *c, char *chunk, uint64_t *fetch)
     pthread_mutex_lock(&to->mu);
     empty = to->attr.size == 0;
     pthread_mutex_unlock(&to->mu);
-    /* Behind io: what is local stays so, and whoever is about to replace the object waits until it is shared. */
-    pthread_rwlock_rdlock(&from->io);
+    io_begin(c);
     pthread_mutex_lock(&from->mu);
     kind = look(c, empty, &piece);
     pthread_mutex_unlock(&from->mu);
@@ -157,7 +177,7 @@ static int copy_piece(struct copy *c, char *chunk, uint64_t *fetch)
         r = cfile_share(to, &piece.share);
     else if (kind == PIECE_LOCAL)
         r = cfile_pread_locked(from, chunk, piece.length, c->from_offset);
-    pthread_rwlock_unlock(&from->io);
+    io_end(c);
     if (kind == PIECE_SHARE) {
         free((char *)piece.share.key);
         oinfo_put(piece.share.info);

@@ -96,9 +96,15 @@ static void wake(struct list *waiters, int r)
     }
 }
 
+/* Does it stand where the bytes come from? The file may have been given another range of the same object. */
+static bool is_of(const struct fetch *f, const struct extent *ex)
+{
+    return ex->base == f->base && ex->base_offset - ex->start == f->base_offset - f->start;
+}
+
 /*
- * Writes those bytes that are still remote of the same base. Writers and truncation are kept out, so what is remote
- * stays so while mu is free for the write itself; fetches are of different bytes.
+ * Writes those bytes that are still remote of the same base. Writers, truncation and cache_copy() are kept out, so
+ * what is remote stays so while mu is free for the write itself; fetches are of different bytes.
  */
 static int fill(struct fetch *f, uint64_t start, const char *data, size_t n)
 {
@@ -113,7 +119,7 @@ static int fill(struct fetch *f, uint64_t start, const char *data, size_t n)
     fd = cf->fd;
     while (!r && extent_map_next_remote(cf->map, at, end, &ex)) {
         at = ex.end;
-        if (ex.base != f->base) {
+        if (!is_of(f, &ex)) {
             f->skipped = true;
             continue;
         }
@@ -215,7 +221,7 @@ static bool still_wanted(struct fetch *f)
     base = cfile_base(cf, f->base);
     same = base && !strcmp(base->key, f->key) && !strcmp(base->info->etag, f->etag);
     for (uint64_t at = f->start; same && !wanted && extent_map_next_remote(cf->map, at, f->end, &ex); at = ex.end)
-        wanted = ex.base == f->base;
+        wanted = is_of(f, &ex);
     pthread_mutex_unlock(&cf->mu);
     return wanted;
 }
@@ -280,7 +286,7 @@ static int believe_whole(struct fetch *f)
 
     for (uint64_t at = f->start; !r && !f->skipped && extent_map_next_remote(f->cf->map, at, f->end, &ex);
          at = ex.end)
-        if (ex.base == f->base)
+        if (is_of(f, &ex))
             r = extent_map_fetched(f->cf->map, ex.start, ex.end);
     return r;
 }
