@@ -69,6 +69,7 @@ int cfile_share(struct cfile *cf, const struct share *share)
         cf->attr.size = r ? cf->attr.size : share->start;
     }
     stream_drop(cf); /* it sends what is here */
+    segment_close(cf);
     if (!r)
         r = share_range(cf, share);
     if (!r) {
@@ -165,9 +166,7 @@ static bool find_missing(const struct cfile *cf, const char *key, struct extent 
     return false;
 }
 
-/*
- * What is here of the object becomes the file's own: of epoch 0, so that an upload under way, which sends it, takes
- * it for sent. mu held.
+/* What is here of the object becomes the file's own, as if it had just been written. No upload is under way; mu held.
  */
 static int make_own(struct cfile *cf, const char *key)
 {
@@ -178,7 +177,7 @@ static int make_own(struct cfile *cf, const char *key)
         const struct base *base = ex.base == EXTENT_NEW ? NULL : cfile_base(cf, ex.base);
 
         if (base && is_of(base, key))
-            r = extent_map_write(cf->map, ex.start, ex.end, 0);
+            r = extent_map_write(cf->map, ex.start, ex.end, cf->epoch);
     }
     cfile_prune_bases(cf);
     if (!r && cf->journal_fd >= 0 && cf->journal_committed)
