@@ -249,6 +249,7 @@ struct cache {
     bool draining;
     struct list room_waiters;    /* writes and fetches that wait for room, space.c */
     atomic_uint freeing;         /* what is under way that will free some; less only under mu */
+    atomic_uint paused;          /* of those, what waits itself for others */
     atomic_bool copies_refused;  /* of appendable objects, by_hand.c */
     uint64_t space_check;        /* bytes written since the free space was last looked at */
     atomic_llong writes_refused; /* when the key was first refused a write, seconds since 1970; 0: never */
@@ -527,6 +528,12 @@ void evict_written(struct cfile *cf, uint64_t n, bool accounted);
  */
 void space_begin(struct cache *cache);
 void space_end(struct cache *cache);
+/*
+ * One of those that have begun waits (by 1), for a change before it or for what is fetched into another file, or goes
+ * on (-1). A fetch that a change needs does not wait for it; one that does already is to be woken. Any lock may be
+ * held.
+ */
+void space_pause(struct cache *cache, int by);
 /*
  * cfile_await_room() for a fetch, whose bytes are counted (evict_for_fetch()) when `done` is told 0: does not wait
  * while an upload of the file is under way, which may need the bytes.

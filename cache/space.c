@@ -54,6 +54,11 @@ void space_end(struct cache *cache)
     space_wake(cache);
 }
 
+void space_pause(struct cache *cache, int by)
+{
+    atomic_fetch_add(&cache->paused, (unsigned)by);
+}
+
 static void answer(struct room_waiter *w, int r)
 {
     struct cache *cache = w->cf->cache;
@@ -64,17 +69,33 @@ static void answer(struct room_waiter *w, int r)
     cache_busy(cache, -1);
 }
 
-/* Nothing will free any by itself: what could leave of the file, then of any other, is made to. */
-static void squeeze(struct cfile *cf)
+/*
+ * Will anything free some? For a fetch of a file that is wanted whole, by a change as a rule, nothing that may wait
+ * for that change.
+ */
+static bool is_freeing(const struct room_waiter *w)
 {
-    struct cache *cache = cf->cache;
+    struct cache *cache = w->cf->cache;
+    unsigned paused = 0;
+
+    if (w->reads) {
+        pthread_mutex_lock(&w->cf->mu);
+        paused = w->cf->wanted_whole > 0 ? atomic_load(&cache->paused) : 0;
+        pthread_mutex_unlock(&w->cf->mu);
+    }
+    return atomic_load(&cache->freeing) > paused;
+}
+
+/* Nothing will free any by itself: what could leave of the file, then of any other, is made to. */
+static void squeeze(const struct room_waiter *w)
+{
     struct cfile **files;
     ssize_t n;
 
-    segment_squeeze(cf);
-    if (atomic_load(&cache->freeing) > 0)
+    segment_squeeze(w->cf);
+    if (is_freeing(w))
         return;
-    n = cfile_collect_used(cache, &files);
+    n = cfile_collect_used(w->cf->cache, &files);
     for (ssize_t i = 0; i < n; i++) {
         segment_squeeze(files[i]);
         cfile_release(files[i]);
@@ -91,7 +112,7 @@ static int look(struct room_waiter *w)
 static int look_once(struct room_waiter *w)
 {
     struct cache *cache = w->cf->cache;
-    bool waits, needed, again, busy = atomic_load(&cache->freeing) > 0;
+    bool waits, needed, again, busy = is_freeing(w);
     uint64_t written;
 
     pthread_mutex_lock(&cache->mu);
@@ -99,9 +120,9 @@ static int look_once(struct room_waiter *w)
     pthread_mutex_unlock(&cache->mu);
     if (!look(w))
         return 0;
-    if (atomic_load(&cache->freeing) == 0)
-        squeeze(w->cf);
-    if (!w->tried && atomic_load(&cache->freeing) == 0) {
+    if (!is_freeing(w))
+        squeeze(w);
+    if (!w->tried && !is_freeing(w)) {
         w->tried = true;
         segment_retry(w->cf);
     }
@@ -109,7 +130,7 @@ static int look_once(struct room_waiter *w)
     needed = w->reads && w->cf->upload_gen != 0; /* they would wait for each other */
     pthread_mutex_unlock(&w->cf->mu);
     pthread_mutex_lock(&cache->mu);
-    waits = !needed && (atomic_load(&cache->freeing) > 0 || cache->fetching > 0 || cache->writing > 0);
+    waits = !needed && (is_freeing(w) || cache->fetching > 0 || cache->writing > 0);
     again = !needed && !waits && (busy || cache->written != written);
     if (waits)
         list_add_tail(&cache->room_waiters, &w->link);

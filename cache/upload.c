@@ -196,6 +196,7 @@ static void start_saved(void *arg, int r)
     struct upload *u = arg;
 
     u->saved = true;
+    space_pause(u->cf->cache, -1);
     start(u, r ? r : u->r);
 }
 
@@ -212,10 +213,13 @@ static void save_first(struct upload *u, int r)
     anew = cf->upload_gen != 0;
     pthread_mutex_unlock(&cf->mu);
     u->r = anew && !r ? -EAGAIN : r;
-    if (anew)
+    if (anew) {
         finish(u);
-    else
-        share_save(cf, start_saved, u);
+        return;
+    }
+    space_pause(cf->cache, 1);
+    space_wake(cf->cache);
+    share_save(cf, start_saved, u);
 }
 
 /* Plans, and goes to work; `r`: it is known already that it fails with this, for the reason in u->err. */
@@ -863,6 +867,7 @@ static void upload_saved(void *arg, int r)
     struct upload *u = arg;
 
     u->saved = true;
+    space_pause(u->cf->cache, -1);
     start_clear(u, r);
 }
 
@@ -885,13 +890,16 @@ static void upload_begin(struct change *change)
     if (unneeded) {
         cfile_change_done(&u->change);
         space_end(cache);
+        space_pause(cache, -1);
         upload_free(u);
         return;
     }
-    if (replaces)
+    if (replaces) {
         share_save(cf, upload_saved, u);
-    else
-        start_clear(u, 0);
+        return;
+    }
+    space_pause(cache, -1);
+    start_clear(u, 0);
 }
 
 bool cfile_upload_want(struct cfile *cf)
@@ -911,6 +919,7 @@ void cfile_upload_start(struct cfile *cf)
         u = upload_new(cf);
     }
     u->change.begin = upload_begin;
+    space_pause(cf->cache, 1); /* until its turn has come */
     space_begin(cf->cache);
     cfile_change(cf, &u->change);
 }
