@@ -150,8 +150,11 @@ static bool can_come_again(const struct cfile *cf, const struct extent *ex)
 {
     const struct base *base = ex->base == EXTENT_NEW ? NULL : cfile_base(cf, ex->base);
 
-    /* The object of a file that is removed is gone, but for a copy that was made before. */
-    return base && (!cf->orphan || hidden_is(cf->cache, base->key));
+    /*
+     * The object of a file that is removed is gone, but for a copy that was made before; and what was kept aside has
+     * nothing but its data file soon.
+     */
+    return base && !cf->rescued && (!cf->orphan || hidden_is(cf->cache, base->key));
 }
 
 /*

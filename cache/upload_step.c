@@ -243,6 +243,16 @@ static int find_base(struct cfile *cf, int id, char **key, char etag[OSS_ETAG_SI
     return !base ? -EAGAIN : *key ? 0 : -ENOMEM;
 }
 
+static bool is_base(struct cfile *cf, int id)
+{
+    bool is;
+
+    pthread_mutex_lock(&cf->mu);
+    is = cfile_base(cf, id) != NULL;
+    pthread_mutex_unlock(&cf->mu);
+    return is;
+}
+
 /*
  * A copy from a base was refused because the object is gone or another one: -EINPROGRESS when that is our own doing;
  * else -ESTALE, and what is known of its name is asked for anew.
@@ -280,7 +290,7 @@ static int run_part_copy(struct upload *u, const struct plan_step *step, struct 
         r = oss->ops->copy_part(oss, u->target, u->upload_id, step->number, from, etag, step->base_offset,
                                 step->length, part, err);
     if (from && hidden_is(cf->cache, from) && (r == -ESTALE || (r == -ENOENT && !strcmp(err->code, "NoSuchKey"))))
-        r = hidden_lost(cf, from);
+        r = is_base(cf, step->base) ? hidden_lost(cf, from) : -EAGAIN; /* what stood in it was cut off meanwhile */
     if (from && foreign && (r == -ESTALE || (r == -ENOENT && !strcmp(err->code, "NoSuchKey"))))
         r = base_is_stale(cf, step->base, from, etag, foreign);
     free(from);

@@ -86,17 +86,32 @@ static void expect_file(struct cfile *cf, const char *data, size_t size)
     }
 }
 
-/* Until no segment is on its way. */
+/* Until no segment is on its way, but for one that waits to be filled. */
 static void await_segments(struct cfile *cf)
 {
-    unsigned segments;
+    bool over = false;
 
-    do {
+    for (int i = 0; i < 20000 && !over; i++) {
         usleep(1000);
         pthread_mutex_lock(&cf->mu);
-        segments = cf->segments;
+        over = cf->segments == (cf->segment != NULL);
         pthread_mutex_unlock(&cf->mu);
-    } while (segments > 0);
+    }
+    assert_true(over);
+}
+
+/* Until nothing is read ahead. */
+static void await_fetches(struct cfile *cf)
+{
+    bool over = false;
+
+    for (int i = 0; i < 20000 && !over; i++) {
+        usleep(1000);
+        pthread_mutex_lock(&cf->mu);
+        over = list_empty(&cf->fetches);
+        pthread_mutex_unlock(&cf->mu);
+    }
+    assert_true(over);
 }
 
 /* Until one is completed. */
@@ -454,6 +469,67 @@ static void test_journal_of_unclosed(void **state)
     cfile_close(cf, true);
 }
 
+/* Who cuts everything off while an fsync has the service copy from a hidden object has not lost anything. */
+static void test_cut_off_while_copied(void **state)
+{
+    struct cfile *cf = rig_create(&rig, "a");
+    struct rig_call *flushed;
+
+    (void)state;
+    write_all(cf, a, 24 * PART, 0);
+    await_segments(cf);
+    fake_oss_shut(rig.fake, OSS_OP_PART_COPY, FAKE_GATE_BEGIN);
+    flushed = rig_flush_begin(cf);
+    assert_true(fake_oss_wait(rig.fake, 1));
+    assert_int_equal(cfile_truncate(cf, 0), 0);
+    for (int i = 0; i < 20000 && fake_oss_count(rig.fake) > 0; i++)
+        usleep(1000);
+    assert_int_equal(fake_oss_count(rig.fake), 0);
+    fake_oss_open(rig.fake);
+    assert_int_equal(rig_wait(flushed, "flush"), 0);
+    write_all(cf, b, 10, 0);
+    assert_int_equal(rig_flush(cf), 0);
+    rig_expect(&rig, "a", b, 10);
+    cfile_close(cf, true);
+    expect_clean(1);
+}
+
+/* The data file of what is kept aside is the last copy, although its hidden objects are still there. */
+static void test_kept_aside_is_not_dropped(void **state)
+{
+    struct cfile *cf = rig_create(&rig, "a");
+    uint64_t local, dropped;
+
+    (void)state;
+    write_all(cf, a, 24 * PART, 0);
+    await_segments(cf);
+    assert_int_equal(rig_read(cf, got, PART, 0), PART);
+    await_fetches(cf);
+    for (int i = 0; i < 2; i++) {
+        bool aside = i == 0;
+
+        pthread_mutex_lock(&cf->mu);
+        cf->orphan = cf->rescued = aside;
+        local = extent_map_local_bytes(cf->map);
+        assert_true(local > extent_map_dirty_bytes(cf->map));
+        pthread_mutex_unlock(&cf->mu);
+        assert_int_equal(evict_for_fetch(cf, 2 * CACHE), -ENOSPC);
+        pthread_mutex_lock(&cf->mu);
+        dropped = local - extent_map_local_bytes(cf->map);
+        cf->orphan = cf->rescued = false;
+        pthread_mutex_unlock(&cf->mu);
+        if (aside)
+            assert_int_equal(dropped, 0);
+        else
+            assert_true(dropped > 0);
+    }
+    expect_file(cf, a, 24 * PART);
+    assert_int_equal(rig_flush(cf), 0);
+    rig_expect(&rig, "a", a, 24 * PART);
+    cfile_close(cf, true);
+    expect_clean(1);
+}
+
 static void copy_file(const char *from, const char *to)
 {
     char command[1000];
@@ -529,6 +605,8 @@ int main(void)
         TEST(test_two_files),
         TEST(test_random),
         TEST(test_journal_of_unclosed),
+        TEST(test_cut_off_while_copied),
+        TEST(test_kept_aside_is_not_dropped),
         TEST(test_rescue_into_full_cache),
     };
 
