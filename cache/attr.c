@@ -203,6 +203,14 @@ void oinfo_put(struct oinfo *info)
     free(info);
 }
 
+bool oinfo_is_version(const struct oinfo *info, const char *etag, time_t last_modified, uint64_t size)
+{
+    time_t d = last_modified - info->last_modified;
+
+    return *etag && !strcmp(info->etag, etag) && info->attr.size == size &&
+           (d == 0 || (info->fuzzy && d >= -1 && d <= 1));
+}
+
 int attr_to_headers(struct kvlist *to, const struct attr *attr)
 {
     int r = kv_setf(to, "x-oss-meta-mode", "%u", attr->mode);

@@ -71,6 +71,8 @@ struct oinfo *oinfo_from_object(const struct oss_object *object, const struct at
 struct oinfo *oinfo_clone(const struct oinfo *info);
 struct oinfo *oinfo_get(struct oinfo *info);
 void oinfo_put(struct oinfo *info); /* NULL is allowed */
+/* Is it of the version that a listing has shown? A change of attributes alone leaves ETag and size as they were. */
+bool oinfo_is_version(const struct oinfo *info, const char *etag, time_t last_modified, uint64_t size);
 
 /* Sets the attribute headers of `attr` in `to`. 0 or -ENOMEM. */
 int attr_to_headers(struct kvlist *to, const struct attr *attr);

@@ -18,7 +18,8 @@ struct oinfo *child_known(struct cache *cache, const struct child *child)
         return NULL;
     meta_get(cache->meta, dir, name, &known);
     free(dir);
-    if (known.info && !known.info->bare && !strcmp(known.info->etag, child->etag))
+    if (known.info && !known.info->bare &&
+        oinfo_is_version(known.info, child->etag, child->last_modified, child->size))
         return known.info;
     oinfo_put(known.info);
     return attr_store_get(cache->attrs, child->from, child->etag, child->last_modified, child->size);

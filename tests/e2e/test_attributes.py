@@ -118,6 +118,19 @@ def test_changed_by_others_between_mounts(server, mount):
 # ------------------------------------------------------------------------------------------ within one second
 
 
+def test_changed_by_others_before_their_directory_is_renamed(server, mount):
+    """Attributes that another host has changed since they were read: the copies carry them, and are not taken for ours."""
+    server.plant("d/f", b"x", headers={"x-oss-meta-mode": str(0o100644)})
+    time.sleep(FINAL)
+    m = mount()
+    assert look(m.p("d/f"))[1] == 0o644
+    server.plant("d/f", b"x", headers={"x-oss-meta-mode": str(0o100600)})
+    time.sleep(FINAL)
+    os.rename(m.p("d"), m.p("e"))
+    m.remount()
+    assert look(m.p("e/f"))[1] == 0o600
+
+
 def change_and_send(m, name, **what):
     fd = os.open(m.p(name), os.O_RDWR)
     try:
