@@ -279,7 +279,7 @@ def test_umount(mount, server):
         assert done.returncode == 1 and "in use" in done.stderr and is_mounted(m.path)
     assert ossmount("umount", m.path).stderr == ""
     assert not is_mounted(m.path)
-    assert m.wait_exit(1) == 0, "it came back before the daemon had ended"
+    assert m.wait_exit(10) == 0, "it came back before the daemon had ended"
 
 
 def test_umount_keeps_what_cannot_be_sent(mount, server):
@@ -663,7 +663,7 @@ def test_url(server, tmp, mount, sigv1):
 
 def test_archived(server_factory, mount_factory):
     """Reading fails with ENODATA and a line that says what to do; restore makes it readable and says until when."""
-    server = server_factory("--restore-delay=1500")
+    server = server_factory("--restore-delay=4000")
     server.plant("cold/f", b"hello", {"x-oss-storage-class": "ColdArchive"})
     server.plant("warm", b"hello")
     m = mount_factory(server)

@@ -28,6 +28,7 @@ C, R, RW, T, X = os.O_CREAT | os.O_WRONLY, os.O_RDONLY, os.O_RDWR, os.O_TRUNC, o
 A = os.O_APPEND | os.O_WRONLY
 OPTIONS = {"multipart_threshold": 1, "multipart_size": 1}
 BIG = 3 * MB
+COMMIT, PART = crash.TYPES.index("COMMIT"), crash.TYPES.index("PART")
 PLANTED = {"big": blob(BIG, "big"), "small": blob(3000, "small"), "dir/x": blob(900, "x"), "dir/sub/y": blob(70, "y")}
 
 # Each ends with something that was never closed.
@@ -714,6 +715,18 @@ def test_kill_everywhere_while_recovering(library, every, name, at):
 # ------------------------------------------------------------------------------- uploads that are gone on with
 
 
+def is_noted(cache, parts):
+    """Does a journal tell of a close, and of so many parts?"""
+    directory = os.path.join(crash.state_dir(cache), "data")
+    kinds = []
+    for name in os.listdir(directory):
+        if name.endswith(".journal"):
+            # One that is gone, or just being written, is looked at again.
+            with contextlib.suppress(OSError, AssertionError, struct.error):
+                kinds += [kind for kind, *_ in crash.journal_records(harness.read_file(os.path.join(directory, name)))]
+    return COMMIT in kinds and kinds.count(PART) >= parts
+
+
 def hang_and_kill(s, ops, op, skip=0, count=1):
     """The workload up to a request that hangs (all of its kind after `skip`), then the daemon is killed."""
     m = s.mount()
@@ -723,7 +736,9 @@ def hang_and_kill(s, ops, op, skip=0, count=1):
     wait_until(
         lambda: s.server.faults()[0]["hits"] >= count or s.runner.ended(), 60 * harness.slow_factor(), "%s" % op
     )
-    time.sleep(0.1)
+    # A request counts when it comes; those before it may not be answered yet, nor the close have begun.
+    parts = skip if op == "UploadPart" else 0
+    wait_until(lambda: is_noted(s.cache, parts), 60 * harness.slow_factor(), "the close and the parts in the journal")
     m.kill()
     s.wait_work(m)
     s.server.clear_faults()

@@ -253,7 +253,7 @@ def test_bulk_does_not_starve_metadata(server, mount):
     """Large transfers on a thin line; a stat of an unknown name and a small file go between them."""
     server.plant("far/away", b"x")
     m = mount(multipart_threshold=1, multipart_size=1)
-    server.fault(op="UploadPart", action="bandwidth", bandwidth=1 << 20, count=-1)
+    server.fault(op="UploadPart", action="bandwidth", bandwidth=1 << 18, count=-1)
     threads = [threading.Thread(target=write_file, args=(m.p("big%d" % i), blob(4 << 20, i))) for i in range(6)]
     for t in threads:
         t.start()

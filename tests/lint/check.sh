@@ -75,7 +75,7 @@ clang() { quiet_make FLAVOUR=clang all unit-programs; }
 unit() { quiet_make "$@" unit-programs && make --no-print-directory -s "$@" unit; }
 fuzz() { quiet_make FLAVOUR=fuzz fuzz-programs && make --no-print-directory -s fuzz FUZZ_SECONDS="$1"; }
 # The whole set with the plain build; of those marked `sanitizer`, what moves data or runs at the same time once more,
-# a quarter of the cases with one sanitizer and a quarter with the other. With --long all of them with both.
+# a fifth of the cases with one sanitizer and a fifth with the other. With --long all of them with both.
 e2e() { quiet_make all && make --no-print-directory -s e2e; }
 e2e_flavour() {
     local args="-m sanitizer -k 'not test_posix_attributes and not test_posix_names and not test_interop' --part $2"
@@ -83,8 +83,8 @@ e2e_flavour() {
     quiet_make all && quiet_make FLAVOUR="$1" ossmount &&
         E2E_TIMEOUT=300 make --no-print-directory -s FLAVOUR="$1" e2e ARGS="$args"
 }
-e2e_asan() { e2e_flavour asan 1/4; }
-e2e_tsan() { e2e_flavour tsan 3/4; }
+e2e_asan() { e2e_flavour asan 1/5; }
+e2e_tsan() { e2e_flavour tsan 3/5; }
 
 # What does not build fails in its own stage, which makes it again and shows why.
 build_ahead() {

@@ -246,7 +246,7 @@ static void test_cache_full(void **state)
     assert_int_equal(rig_flush(cf), 0);
     cfile_close(cf, true);
     /* The flush is answered a moment before its upload lets go of the file. */
-    for (int i = 0; i < 1000 && cfile_write(other, a, 100 << 10, 0, false) == -ENOSPC; i++)
+    for (int i = 0; i < 20000 && cfile_write(other, a, 100 << 10, 0, false) == -ENOSPC; i++)
         usleep(1000);
     assert_int_equal(rig_flush(other), 0);
     rig_expect(&rig, "a", a, 200 << 10);

@@ -1236,16 +1236,21 @@ static void nobody_there(void **state)
     assert_true(*err.message);
 }
 
+/* When the server has had so many requests. */
 static void *stop_soon(void *arg)
 {
-    (void)arg;
-    usleep(300000);
+    const size_t *n = arg;
+
+    for (int i = 0; i < 10000 && script_requests(server) < *n; i++)
+        usleep(1000);
+    usleep(100000);
     oss_stop(oss);
     return NULL;
 }
 
 static void stopped(void **state)
 {
+    size_t first = 1, second = 2;
     struct oss_object object;
     struct oss_error err;
     pthread_t t;
@@ -1253,7 +1258,7 @@ static void stopped(void **state)
 
     (void)state;
     script_add(server, &(struct script_step){.then = SCRIPT_HANG});
-    pthread_create(&t, NULL, stop_soon, NULL);
+    pthread_create(&t, NULL, stop_soon, &first);
     assert_int_equal(put("x", false, &err), -ECANCELED);
     assert_true(clock_ms() - from < PATIENCE_MS);
     pthread_join(t, NULL);
@@ -1264,7 +1269,7 @@ static void stopped(void **state)
     /* In a wait, too. */
     client_open();
     script_reply(server, error(503, "ServiceUnavailable", "x-oss-qos-delay-time: 15000\r\n"));
-    pthread_create(&t, NULL, stop_soon, NULL);
+    pthread_create(&t, NULL, stop_soon, &second);
     from = clock_ms();
     assert_int_equal(put("x", false, &err), -ECANCELED);
     assert_true(clock_ms() - from < PATIENCE_MS);

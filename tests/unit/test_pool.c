@@ -116,6 +116,8 @@ static void run_inside(struct job *job)
     while (now > seen && !atomic_compare_exchange_weak(&most, &seen, now))
         ;
     sleep_ms(3);
+    for (int i = 0; i < 10000 && atomic_load(&most) < 7; i++)
+        sleep_ms(1);
     atomic_fetch_sub(&inside, 1);
     atomic_fetch_add(c->counter, 1);
 }
