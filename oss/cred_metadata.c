@@ -96,6 +96,8 @@ static int ask(struct session *s, const char *method, const char *url, const cha
         code = curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, &status);
     if (code == CURLE_OPERATION_TIMEDOUT)
         return -ETIMEDOUT;
+    if (code == CURLE_ABORTED_BY_CALLBACK)
+        return -ECANCELED;
     return code == CURLE_OK ? (int)status : -EIO;
 }
 

@@ -72,8 +72,10 @@ int cred_process(const char *command, int64_t timeout_ms, const atomic_bool *sto
  * -ENOMEM. */
 int cred_words(const char *command, char ***words, size_t *n);
 
-/* Asks the metadata service at `base` (NULL: the machine's own) for the key of `role`. Blocks for some seconds at
- * most. */
+/*
+ * Asks the metadata service at `base` (NULL: the machine's own) for the key of `role`. Blocks for some seconds at
+ * most, or until *stop: -ECANCELED.
+ */
 int cred_metadata(const char *base, const char *role, const atomic_bool *stop, struct cred_found *out,
                   struct oss_error *err);
 

@@ -7,11 +7,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -266,12 +268,33 @@ static void a_program_that_knows_the_key(void **state)
     assert_int_equal(cred_process(program, 1000, &go_on, &found, &err), -EACCES);
 }
 
+/* Who unmounts while a service that does not answer is asked is told of no failure. */
+static void stopped_while_asking(void **state)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const atomic_bool stop = true;
+    socklen_t n = sizeof(address);
+    struct cred_found found;
+    struct oss_error err;
+    char base[64];
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, n), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &n), 0);
+    snprintf(base, sizeof(base), "http://127.0.0.1:%u", ntohs(address.sin_port));
+    assert_int_equal(cred_metadata(base, "auto", &stop, &found, &err), -ECANCELED);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(members_of_an_object),         cmocka_unit_test(a_key_in_json),
         cmocka_unit_test(the_file_of_ossutil),          cmocka_unit_test(words_of_a_command),
-        cmocka_unit_test(a_program_that_knows_the_key),
+        cmocka_unit_test(a_program_that_knows_the_key), cmocka_unit_test(stopped_while_asking),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
