@@ -51,9 +51,21 @@ void rig_start(struct rig *rig)
     rig_new_cache(rig);
 }
 
+/* Drained: nothing is said to free room any more, nor to wait itself. */
+static void drain(struct rig *rig)
+{
+    struct cache *cache = rig->cache;
+
+    cache_drain(cache);
+    for (int i = 0; i < 20000 && (atomic_load(&cache->freeing) || atomic_load(&cache->paused)); i++)
+        usleep(1000);
+    assert_int_equal(atomic_load(&cache->freeing), 0);
+    assert_int_equal(atomic_load(&cache->paused), 0);
+}
+
 void rig_restart(struct rig *rig)
 {
-    cache_drain(rig->cache);
+    drain(rig);
     cache_free(rig->cache);
     rig_new_cache(rig);
 }
@@ -65,7 +77,7 @@ void rig_stop(struct rig *rig)
     fake_oss_fault(rig->fake, NULL);
     fake_oss_watch(rig->fake, NULL, NULL);
     fake_oss_open(rig->fake);
-    cache_drain(rig->cache);
+    drain(rig);
     cache_free(rig->cache);
     fake_oss_free(rig->fake);
     snprintf(command, sizeof(command), "rm -rf %s", rig->dir);
