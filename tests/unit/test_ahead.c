@@ -68,6 +68,20 @@ static void test_at_once(void **state)
     cfile_close(cf, true);
 }
 
+/* What came since the caller looked is no want of memory: he is told to look again. */
+static void test_first_bytes_came_meanwhile(void **state)
+{
+    struct cfile *cf = rig_open(&rig, "f");
+    struct rig_call *call = rig_call_new();
+
+    (void)state;
+    assert_int_equal(cfile_write(cf, data, 4096, 0, false), 4096);
+    fetch_range(cf, 0, SIZE, rig_done, call);
+    assert_int_equal(rig_wait(call, "the range"), 0);
+    rig_expect_file(cf, data, SIZE);
+    cfile_close(cf, true);
+}
+
 /* Requests that fail give their turn away too, and what they did not bring comes with the next read. */
 static void test_turns_of_failed(void **state)
 {
@@ -141,8 +155,8 @@ static void test_window(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {TEST(test_at_once), TEST(test_turns_of_failed), TEST(test_length),
-                                       TEST(test_window)};
+    const struct CMUnitTest tests[] = {TEST(test_at_once), TEST(test_first_bytes_came_meanwhile),
+                                       TEST(test_turns_of_failed), TEST(test_length), TEST(test_window)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
