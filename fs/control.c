@@ -303,9 +303,9 @@ static int find_device(const char *mountpoint, char device[24])
 
     if (r < 0)
         return r;
-    m = mounts_over(&mounts, mountpoint);
-    if (m && strcmp(m->path, mountpoint) == 0)
-        memcpy(device, m->device, 24);
+    m = mounts_at(&mounts, mountpoint);
+    if (m)
+        snprintf(device, 24, "%s", m->device);
     else
         r = -ENOENT;
     mounts_free(&mounts);
