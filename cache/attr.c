@@ -203,12 +203,17 @@ void oinfo_put(struct oinfo *info)
     free(info);
 }
 
+bool attr_same_time(time_t known, time_t told, bool fuzzy)
+{
+    time_t d = told - known;
+
+    return d == 0 || (fuzzy && d >= -1 && d <= 1);
+}
+
 bool oinfo_is_version(const struct oinfo *info, const char *etag, time_t last_modified, uint64_t size)
 {
-    time_t d = last_modified - info->last_modified;
-
     return *etag && !strcmp(info->etag, etag) && info->attr.size == size &&
-           (d == 0 || (info->fuzzy && d >= -1 && d <= 1));
+           attr_same_time(info->last_modified, last_modified, info->fuzzy);
 }
 
 int attr_to_headers(struct kvlist *to, const struct attr *attr)

@@ -71,6 +71,10 @@ struct oinfo *oinfo_from_object(const struct oss_object *object, const struct at
 struct oinfo *oinfo_clone(const struct oinfo *info);
 struct oinfo *oinfo_get(struct oinfo *info);
 void oinfo_put(struct oinfo *info); /* NULL is allowed */
+/*
+ * Is it the same Last-Modified? `fuzzy`: what is known is the server's Date when we wrote, which may be a second off.
+ */
+bool attr_same_time(time_t known, time_t told, bool fuzzy);
 /* Is it of the version that a listing has shown? A change of attributes alone leaves ETag and size as they were. */
 bool oinfo_is_version(const struct oinfo *info, const char *etag, time_t last_modified, uint64_t size);
 

@@ -91,13 +91,10 @@ bool attr_record_of(const void *data, size_t n, const char *key)
     return read_fixed(data, n, key, &fixed, &at);
 }
 
-/* What we wrote without being told its Last-Modified carries the server's Date, which may be a second off. */
 static bool same_version(const struct attr_fixed *fixed, const char *etag, const struct attr_version *version)
 {
-    int64_t d = (int64_t)version->last_modified - fixed->last_modified;
-
     return fixed->exists && fixed->size == version->size && *etag && !strcmp(etag, version->etag) &&
-           (d == 0 || (fixed->fuzzy && d >= -1 && d <= 1));
+           attr_same_time((time_t)fixed->last_modified, version->last_modified, fixed->fuzzy);
 }
 
 static int fill(struct oinfo *info, const struct attr_fixed *fixed, const char *etag, const char *at, const char *end)

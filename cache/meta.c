@@ -541,19 +541,15 @@ static bool name_ok(const char *name)
     return n > 0 && n <= NAME_BYTES_MAX && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, "..");
 }
 
-/*
- * Attributes stay when key, ETag, size and Last-Modified do. What we wrote ourselves carries the server's Date of
- * that moment as Last-Modified, which may be a second off.
- */
+/* Attributes stay when key, ETag, size and Last-Modified do. */
 static bool same_object(const struct entry *e, const struct oss_list_entry *listed)
 {
-    time_t d = listed->last_modified - e->last_modified;
     char etag[OSS_ETAG_SIZE];
 
     etag_get(e, etag);
     if (e->state != META_FILE || e->size != listed->size || !*etag || strcmp(etag, listed->etag))
         return false;
-    return d == 0 || (e->local_info && d >= -1 && d <= 1);
+    return attr_same_time(e->last_modified, listed->last_modified, e->local_info);
 }
 
 /* A listing has told the Last-Modified of what we wrote. */
