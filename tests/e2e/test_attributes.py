@@ -115,9 +115,6 @@ def test_changed_by_others_between_mounts(server, mount):
     assert heads(server) <= 2  # of the one that was changed, and of the directory's absent marker
 
 
-# ------------------------------------------------------------------------------------------ within one second
-
-
 def test_changed_by_others_before_their_directory_is_renamed(server, mount):
     """Attributes that another host has changed since they were read: the copies carry them, and are not taken for ours."""
     server.plant("d/f", b"x", headers={"x-oss-meta-mode": str(0o100644)})
@@ -129,6 +126,9 @@ def test_changed_by_others_before_their_directory_is_renamed(server, mount):
     os.rename(m.p("d"), m.p("e"))
     m.remount()
     assert look(m.p("e/f"))[1] == 0o600
+
+
+# ------------------------------------------------------------------------------------------ within one second
 
 
 def change_and_send(m, name, **what):

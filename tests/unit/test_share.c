@@ -22,24 +22,24 @@
 static struct rig rig;
 static char source[SIZE], content[SIZE], got[SIZE];
 
-static int setup(void **state)
+static int start(void **state, uint64_t cache_size)
 {
     *state = &rig;
-    rig = (struct rig){0};
+    rig = (struct rig){.cache_size = cache_size};
     rig_start(&rig);
     rig_bytes(source, SIZE, 1);
     rig_bytes(content, SIZE, 2);
     return 0;
 }
 
+static int setup(void **state)
+{
+    return start(state, 0);
+}
+
 static int setup_small_cache(void **state)
 {
-    *state = &rig;
-    rig = (struct rig){.cache_size = CACHE};
-    rig_start(&rig);
-    rig_bytes(source, SIZE, 1);
-    rig_bytes(content, SIZE, 2);
-    return 0;
+    return start(state, CACHE);
 }
 
 static struct cfile *open_source(size_t n)
